@@ -1,0 +1,1 @@
+"""One GraphQL graph over the three services."""

@@ -1,0 +1,289 @@
+"""Answers that services give to the gateway's batched reads (JSON over HTTP, service token required)."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from vigie_contracts.events import ConsentState, EventKind, Purpose
+from vigie_contracts.offers import Decision, Offer
+from vigie_contracts.scores import Assessment, ReadPoint
+
+# ---- ingest ---------------------------------------------------------------------------------------------------------
+
+
+class IdentityRow(msgspec.Struct, frozen=True, kw_only=True):
+    namespace: str
+    value: str
+    member_id: str
+    linked_at_us: int
+    verified: bool = False
+
+
+class AttributeRow(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    attribute_class: str
+    value: str | float | int | bool | None
+    source: str
+    updated_at_us: int
+    pii: str | None = None
+
+
+class ConsentRow(msgspec.Struct, frozen=True, kw_only=True):
+    purpose: Purpose
+    state: ConsentState
+    allowed: bool
+    since_us: int
+    source: str
+
+
+class CustomerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/customers`: one a found id, in the order asked for; a merged id answers with its survivor."""
+
+    asked: str
+    customer_id: str
+    member_ids: list[str]
+    external_id: str | None
+    anonymous: bool
+    identities: list[IdentityRow]
+    attributes: list[AttributeRow]
+    consents: list[ConsentRow]
+    first_seen_us: int
+    last_seen_us: int
+
+
+class Lookup(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer by an identity; `user_id` is the namespace of external ids."""
+
+    namespace: str
+    value: str
+
+
+class CustomersRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Up to 1,000 customer ids, or up to 100 lookups."""
+
+    customer_ids: list[str] = []
+    lookups: list[Lookup] = []
+
+
+class CustomersAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """`customers` holds null where nothing was found, in the order asked for (ids, then lookups)."""
+
+    customers: list[CustomerRow | None]
+
+
+class TimelineRow(msgspec.Struct, frozen=True, kw_only=True):
+    lane: int
+    number: int
+    member_id: str
+    event_id: str
+    kind: EventKind
+    name: str
+    category: str | None
+    effective_at_us: int
+    channel: str | None
+    properties: dict[str, Any]
+    measures: dict[str, int]
+
+
+class TimelineRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/timeline`: newest first by (effective_at, number), strictly before `before` when given."""
+
+    customer_id: str
+    limit: int = 20
+    before: tuple[int, int] | None = None
+    categories: list[str] = []
+
+
+class TimelineAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    events: list[TimelineRow]
+
+
+# ---- features -------------------------------------------------------------------------------------------------------
+
+
+class FeaturesRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/read`: up to 1,000 customers; no names means the whole table."""
+
+    customer_ids: list[str]
+    features: list[str] = []
+
+
+class FeatureRow(msgspec.Struct, frozen=True, kw_only=True):
+    customer_id: str
+    present: bool
+    read_point: ReadPoint
+    values: list[int | None]
+
+
+class FeaturesAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    features: list[str]
+    rows: list[FeatureRow]
+
+
+class EngagementRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/engagement`."""
+
+    customer_ids: list[str]
+    window_days: int
+
+
+class MicroConversionRow(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    label: dict[str, str]
+    count: int
+    previous_count: int
+    last_at_us: int | None
+
+
+class EngagementRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`trend` is this window's events over the previous period's, null when there was none in either."""
+
+    customer_id: str
+    window_days: int
+    as_of_us: int
+    score: int | None
+    active_days: int
+    last_activity_at_us: int | None
+    trend: float | None
+    micro_conversions: list[MicroConversionRow]
+
+
+class EngagementAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    rows: list[EngagementRow]
+
+
+class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /internal/segments` of features (without scores) and of scoring (with scores)."""
+
+    key: str
+    name: dict[str, str]
+    family: str
+    definition: str
+    version: int
+    size: int
+
+
+class SegmentsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    segments: list[SegmentRow]
+
+
+class MembershipRow(msgspec.Struct, frozen=True, kw_only=True):
+    customer_id: str
+    key: str
+    since_us: int
+
+
+class MembershipsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/memberships`: the segments of these customers."""
+
+    customer_ids: list[str]
+
+
+class SegmentMembersRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/segment-members`: customers of one segment by keyset on customer id."""
+
+    key: str
+    after: str | None = None
+    limit: int = 20
+
+
+class MembershipsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    memberships: list[MembershipRow]
+
+
+# ---- scoring --------------------------------------------------------------------------------------------------------
+
+
+class ScoresRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/scores`: the standing assessment of each customer and definition (empty: all definitions)."""
+
+    customer_ids: list[str]
+    definitions: list[str] = []
+
+
+class StandingScore(msgspec.Struct, frozen=True, kw_only=True):
+    """`change_7_days` is null unless there was a score at least seven days old."""
+
+    assessment: Assessment
+    change_7_days: float | None = None
+
+
+class ScoresAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    scores: list[StandingScore]
+
+
+class ScoreHistoryRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/score-history`: newest first; `before` is the number of a record."""
+
+    customer_id: str
+    definition: str | None = None
+    limit: int = 30
+    before: int | None = None
+
+
+class ScoreHistoryRow(msgspec.Struct, frozen=True, kw_only=True):
+    number: int
+    assessment: Assessment
+
+
+class ScoreHistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    scores: list[ScoreHistoryRow]
+
+
+class DecisionsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/decisions`: standing decisions; no channel means the customer's first standing channel (IN_APP)."""
+
+    customer_ids: list[str]
+    channel: str | None = None
+
+
+class DecisionsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    decisions: list[Decision]
+
+
+class OffersAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /internal/offers`."""
+
+    offers: list[Offer]
+
+
+class WorkListRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/work-list`: one indexed query, keyset by (order value, customer id)."""
+
+    definition: str | None = None
+    bands: list[str] = []
+    segment_keys: list[str] = []
+    probability_min: float | None = None
+    probability_max: float | None = None
+    inactive_for_days: int | None = None
+    scored_since_us: int | None = None
+    order_by: Literal["CHURN_PROBABILITY", "SCORE_CHANGE_7_DAYS", "LAST_ACTIVITY_AT"] = "CHURN_PROBABILITY"
+    descending: bool = True
+    after: tuple[float | int | None, str] | None = None
+    limit: int = 20
+    with_total: bool = False
+
+
+class WorkListRow(msgspec.Struct, frozen=True, kw_only=True):
+    customer_id: str
+    order_value: float | int | None
+
+
+class WorkListAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    rows: list[WorkListRow]
+    has_next: bool
+    total: int | None = None
+
+
+class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /internal/models`: what is loaded, and why not when it is not."""
+
+    name: str
+    alias: str
+    version: str | None
+    spec_hash: str | None
+    problem: str | None = None
+
+
+class ModelsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    models: list[ModelRow]

@@ -1,0 +1,1 @@
+"""A seeded, simulated bank that feeds the demo, tests and benchmarks."""

@@ -1,0 +1,1 @@
+"""Labels, point-in-time sets, training, calibration, gates and promotion into MLflow."""

@@ -1,0 +1,1 @@
+"""Folds events into tiles, archives them, keeps segments, sweeps, serves online reads."""

@@ -1,0 +1,1 @@
+"""Accepts, validates and deduplicates events; keeps identities, profiles and consent."""

@@ -1,0 +1,1 @@
+"""Champion models, reasons, offers, decisions and the score log."""
