@@ -1,0 +1,62 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+export MLFLOW_DISABLE_TELEMETRY := true
+export TZ := UTC
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-reset test test-large check lint format type schema security bench lock run-env test-env
+
+help: ## Show what can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: run-env ## Set up, start everything on a simulated bank, train, promote, show who is at risk; stays up until Ctrl-C
+	@$(BIN)/vigie demo
+
+demo-reset: run-env ## Forget the demo's data (./.vigie)
+	@$(BIN)/vigie down --quiet; rm -rf .vigie; echo "The demo's data is gone; make demo begins anew."
+
+test: test-env ## Run all tests (real servers, free ports, random order)
+	@$(BIN)/python -m pytest
+
+test-large: test-env ## Run the end-to-end test with 100,000 simulated customers (about half an hour)
+	@$(BIN)/python -m pytest -m large -n 0 tests/e2e
+
+check: lint type schema security test ## What continuous integration runs: lint, types, schema, security scan, all tests
+
+lint: test-env ## Style and import directions
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: test-env ## Rewrite the code in the house format
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+type: test-env ## mypy, strict
+	@$(BIN)/mypy
+
+schema: test-env ## Check that docs/schema.graphql is what the gateway serves
+	@$(BIN)/python -m vigie_gateway.schema --check docs/schema.graphql
+
+security: test-env ## Static security scan of the code
+	@$(BIN)/bandit -q -c pyproject.toml -r packages services gateway feature_repo
+
+bench: run-env ## Measure: make bench NAME=ingest|fold|read|freshness
+	@$(BIN)/vigie bench $(NAME)
+
+lock: ## Compile requirements/*.in to pinned, hashed files (maintainers)
+	@for name in uv run; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links requirements/$$name.in -o requirements/$$name.txt; done
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links requirements/test.in -c requirements/run.txt -o requirements/test.txt
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Vigie needs Python 3.11, 3.12 or 3.13; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -m venv $(VENV)
+
+run-env: $(VENV)/bin/python
+	@$(BIN)/python requirements/install.py run
+
+test-env: $(VENV)/bin/python
+	@$(BIN)/python requirements/install.py test
