@@ -61,6 +61,8 @@ def environment() -> dict[str, str]:
         value = pip_setting(name)
         if value and variable not in settings and (value := reachable(value)):
             settings[variable] = value
+    # Hashes decide what is installed, so every index may be asked, as pip does.
+    settings.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return settings
 
 
@@ -78,9 +80,12 @@ def main() -> None:
          "-r", str(ROOT / "requirements/uv.txt")], check=True)
     uv = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
     settings = environment()
-    subprocess.run([*uv, "--require-hashes", "-r", str(ROOT / f"requirements/{kind}.txt")], check=True, env=settings)
     editable = [part for member in MEMBERS for part in ("-e", str(ROOT / member))]
-    subprocess.run([*uv, "--quiet", "--no-deps", "--no-build-isolation", *editable], check=True, env=settings)
+    try:
+        subprocess.run([*uv, "--require-hashes", "-r", str(ROOT / f"requirements/{kind}.txt")], check=True, env=settings)
+        subprocess.run([*uv, "--quiet", "--no-deps", "--no-build-isolation", *editable], check=True, env=settings)
+    except subprocess.CalledProcessError:
+        sys.exit("The installation stopped (the reason stands above). Mend it and run the same command again: it continues.")
     stamp.write_text(json.dumps(mark))
 
 
