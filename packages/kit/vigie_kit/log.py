@@ -1,0 +1,43 @@
+"""What a log is: appended inside its producer's transaction, read after a position. Adapters pass one contract suite."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from sqlalchemy import Connection
+from vigie_contracts.events import Cursor, Position
+
+
+class Entry(NamedTuple):
+    """A record as stored."""
+
+    position: Position
+    payload: bytes
+
+
+class LogWriter(Protocol):
+    """Appends in the caller's transaction; only the producer's process has one."""
+
+    def append(self, connection: Connection, payloads: Sequence[bytes], lane: int = 0) -> list[Position]:
+        """Append in order; numbers of a lane rise by one from 1. Nothing stays when the transaction rolls back."""
+
+
+class LogReader(Protocol):
+    """Reads committed records; an absent log reads as empty."""
+
+    def read(self, after: Cursor, limit: int) -> list[Entry]:
+        """Up to `limit` records after the cursor, in order within each lane."""
+
+    def end(self) -> Cursor:
+        """The last number of each lane; empty for an empty log."""
+
+    def close(self) -> None:
+        """Release the connection."""
+
+
+def advance(cursor: Cursor, entries: Iterable[Entry]) -> Cursor:
+    """The cursor after these records."""
+    moved = dict(cursor)
+    for entry in entries:
+        lane, number = entry.position.lane, entry.position.number
+        moved[lane] = max(moved.get(lane, 0), number)
+    return moved

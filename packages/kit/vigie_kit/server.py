@@ -1,0 +1,73 @@
+"""Runs an ASGI application and drains it on SIGTERM, also while streams are open.
+
+uvicorn waits for open streams before it runs the lifespan's end, so streams must be told first: `Drain` tells them.
+"""
+
+import asyncio
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+DRAIN_SECONDS = 10.0
+
+
+class Drain:
+    """Set once, when the process was asked to end. Streams await `wait()` and then end themselves."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.draining = False
+
+    def begin(self) -> None:
+        """Tell everybody."""
+        self.draining = True
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Return when draining began."""
+        await self._event.wait()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._drain.begin)
+        self.should_exit = True
+
+
+def run(app: Starlette, *, host: str, port: int, drain_seconds: float = DRAIN_SECONDS) -> None:
+    """Serve until SIGTERM or SIGINT; returns after connections closed or `drain_seconds` passed and the lifespan ended."""
+    drain = Drain()
+    app.state.drain = drain
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=max(1, int(drain_seconds)),
+        timeout_keep_alive=30,
+    )
+    server = _Server(config, drain)
+    # uvicorn restores and raises the first handlers after its shutdown; with these the process ends by 0, not by signal.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    server.run()
+    if not server.started:
+        raise SystemExit(3)
