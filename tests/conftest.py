@@ -1,0 +1,35 @@
+"""What all tests share: where real data lies, and a quiet environment."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Tests start their own processes with their own settings; what a developer exported must not leak in.
+TEST_DATA = os.environ.pop("VIGIE_TEST_DATA", None)
+for name in [name for name in os.environ if name.startswith("VIGIE_")]:
+    del os.environ[name]
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def feature_repo() -> Path:
+    """The shipped feature repository."""
+    return ROOT / "feature_repo"
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real data sets; skips, with the reason, where it is not there."""
+    if TEST_DATA is None or not (ROOT / TEST_DATA).is_dir():
+        pytest.skip("VIGIE_TEST_DATA does not name the folder of real data sets")
+    return (ROOT / TEST_DATA).resolve()
