@@ -1,5 +1,7 @@
 """The simulated bank, day by day: latent satisfaction drifts, customers act, leave, and answer offers."""
 
+import heapq
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,19 +61,32 @@ class Bank:
         return 1 / (1 + np.exp(-(LEAVE_BASE - LEAVE_SLOPE * self.satisfaction)))
 
     def days(self, count: int) -> Iterator[list[Act]]:
-        """The acts of each of the first `count` days, each day sorted by time."""
+        """The opening, then the acts of each of the first `count` days, each list sorted by time."""
         yield self._opening()
         for day in range(count):
             yield self._day(day)
 
-    def _day(self, day: int) -> list[Act]:
+    def ordered(self, first_day: int = -1) -> Iterator[Act]:
+        """All acts in order of time, without end; `first_day` leaves out (but lives through) earlier days. -1: the opening too."""
+        waiting: list[tuple[int, str, Act]] = []
+        if first_day < 0:
+            yield from self._opening()
+        for day in itertools.count():
+            for act in self._day(day, silent=day < first_day):
+                heapq.heappush(waiting, (act.at_us, act.event_id, act))
+            while waiting and waiting[0][0] < self.start_us + (day + 1) * DAY_US:
+                yield heapq.heappop(waiting)[2]
+
+    def _day(self, day: int, silent: bool = False) -> list[Act]:
         rng = np.random.default_rng((self.seed, 1, day))
         self._drift(rng)
         alive = (self.population.joined_day <= day) & (self.left_day > day)
         leaving = alive & (rng.random(self.customers) < self.leave_rate)
         self.left_day[leaving] = day
+        if silent:
+            return []
         found = [self._join(int(customer), day) for customer in np.flatnonzero(self.population.joined_day == day)]
-        joined = [act for pair in found for act in pair]
+        joined = [act for acts_ in found for act in acts_]
         done = joined + self._acts(day, alive, rng) + self._leave(day, leaving, rng)
         return sorted(done, key=lambda act: (act.at_us, act.event_id))
 
@@ -142,7 +157,7 @@ class Bank:
 
     def _opening(self) -> list[Act]:
         found = [self._join(int(customer), 0) for customer in np.flatnonzero(self.population.joined_day < 0)]
-        return [act for pair in found for act in pair]
+        return sorted((act for acts_ in found for act in acts_), key=lambda act: (act.at_us, act.event_id))
 
     def _join(self, customer: int, day: int) -> list[Act]:
         """account.opened at the true date and the identify that states the profile; joiners browsed anonymously before."""

@@ -1,6 +1,7 @@
 """The simulated bank: what makes its customers leave, and that a seed fixes everything."""
 
 import ast
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,13 @@ def test_the_simulator_imports_neither_features_nor_tiles():
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module or "")
     assert not [name for name in imported if "tiles" in name or "feature" in name]
+
+
+def test_ordered_acts_are_those_of_the_days_in_order_and_can_begin_later():
+    whole = [act for day in Bank(seed=3, customers=60, start_us=0).days(12) for act in day]
+    ordered = list(itertools.islice(Bank(seed=3, customers=60, start_us=0).ordered(), len(whole) - 200))
+    assert [act.at_us for act in ordered] == sorted(act.at_us for act in ordered)
+    assert {act.event_id for act in ordered} <= {act.event_id for act in whole}
+    later = list(itertools.islice(Bank(seed=3, customers=60, start_us=0).ordered(5), 100))
+    tail = [act for act in ordered if act.at_us >= 6 * DAY_US]
+    assert [act for act in later if act.at_us >= 6 * DAY_US][:20] == tail[:20]
