@@ -107,7 +107,7 @@ def send_live(
             if due:
                 _post(client, due)
                 sent += len(due)
-                _remember(simulation, data, due[-1].at_us + 1)
+                _remember(simulation, data, due[-1].at_us)
                 due.clear()
                 progress(sent)
             else:
