@@ -1,0 +1,410 @@
+"""The one writer: tails events, segments and changes, assesses customers in batches and commits all of it at once.
+
+A customer is scored only when its state has passed the cause and so has our own tail of the log "events". Records,
+standing scores, decisions, memberships, the work list and the offsets of what caused them are one transaction.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+from vigie_contracts.events import Change, Cursor, SegmentMoved, decode_record
+from vigie_contracts.features import FeatureSpec, FeatureTable
+from vigie_contracts.models import PROPENSITY_MODEL
+from vigie_contracts.scores import ChurnDefinition, ChurnScore
+from vigie_kit import failpoints, logs
+from vigie_kit.log import Entry, LogReader, advance
+
+from vigie_scoring.assessing import Assessed, Batch, assess, covers, recorded
+from vigie_scoring.block import FeatureBlock
+from vigie_scoring.champions import Serving
+from vigie_scoring.deciding import Decided, Decider
+from vigie_scoring.domain import CHURN_PURPOSE, unavailable
+from vigie_scoring.facts import FactReader
+from vigie_scoring.lag import StateLag
+from vigie_scoring.segments import ScoreSegments
+from vigie_scoring.store import Rescoring, Snapshot, Standing, Store, Transaction, WorkRow
+
+EVENTS, CHANGES, FEATURE_SEGMENTS = "events", "changes", "feature_segments"
+EVENTS_PAGE = 2000
+CHANGES_PAGE = 4096
+
+_CHANGE = msgspec.json.Decoder(Change)
+_MOVED = msgspec.json.Decoder(SegmentMoved)
+
+log = logs.get("vigie_scoring.consumer")
+
+ReadFeatures = Callable[[Sequence[str], Sequence[FeatureSpec], int], FeatureBlock]
+
+
+@dataclass
+class Work:
+    """What one pass takes on: customers, with everything that is settled when they are committed."""
+
+    causes: dict[str, Cursor] = field(default_factory=dict)
+    changes: Cursor | None = None
+    tickets: list[tuple[str, int]] = field(default_factory=list)
+    forced: set[str] = field(default_factory=set)
+    rescored: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+
+    @property
+    def customer_ids(self) -> list[str]:
+        """Everyone to assess, in order of arrival."""
+        return list(dict.fromkeys((*self.causes, *sorted(self.forced))))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is neither a customer nor an offset to move."""
+        return not self.causes and not self.forced and self.changes is None and not self.rescored
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a pass found, before it is stored."""
+
+    batch: Batch
+    assessed: Mapping[str, list[Assessed]]
+    decided: list[Decided]
+    standing: Mapping[str, Mapping[str, Standing]]
+    shadow: list[tuple[str, str, str, int, float]]
+
+
+@dataclass(frozen=True)
+class Logs:
+    """The logs that scoring tails."""
+
+    events: LogReader
+    changes: LogReader
+    feature_segments: LogReader
+
+
+class Consumer:
+    """Steps of the writer's thread; each returns whether it did anything."""
+
+    def __init__(
+        self,
+        store: Store,
+        logs_: Logs,
+        read_features: ReadFeatures,
+        table: FeatureTable,
+        definitions: Sequence[ChurnDefinition],
+        serving: Callable[[], Serving],
+        decider: Decider,
+        segments: ScoreSegments,
+        fact_reader: FactReader,
+        now_us: Callable[[], int],
+        lag: StateLag,
+        notify: Callable[[], None],
+        *,
+        batch: int = 256,
+        threshold: float = 0.05,
+    ) -> None:
+        self._store = store
+        self._logs = logs_
+        self._read_features = read_features
+        self._table = table
+        self._definitions = definitions
+        self._serving = serving
+        self._decider = decider
+        self._segments = segments
+        self._fact_reader = fact_reader
+        self._now_us = now_us
+        self._lag = lag
+        self._notify = notify
+        self._batch = batch
+        self._threshold = threshold
+        with store.transaction() as tx:
+            tx.add_catalogue(decider.catalogue.hash, msgspec.json.encode(decider.catalogue.kept))
+        with store.reading() as snapshot:
+            self._events = snapshot.offset(EVENTS)
+            self._changes = snapshot.offset(CHANGES)
+            self._segments_seen = snapshot.offset(FEATURE_SEGMENTS)
+
+    def step(self) -> bool:
+        """Tail facts and memberships, then assess one batch."""
+        tailed = self._tail_events()
+        tailed = self._tail_segments() or tailed
+        return self._score() or tailed
+
+    # ---- tails
+
+    def _tail_events(self) -> bool:
+        entries = self._logs.events.read(self._events, EVENTS_PAGE)
+        if not entries:
+            return False
+        facts = self._fact_reader.collect(decode_record(entry.payload) for entry in entries)
+        cursor = advance(self._events, entries)
+        with self._store.transaction() as tx:
+            if touched := sorted(tx.apply_facts(facts)):
+                tx.enqueue(touched)
+                self._withdraw(tx, touched)
+            tx.move_offset(EVENTS, cursor)
+            failpoints.hit("scoring.before_events_commit")
+        failpoints.hit("scoring.after_events_commit")
+        self._events = cursor
+        return True
+
+    def _withdraw(self, tx: Transaction, customer_ids: Sequence[str]) -> None:
+        """End what stands for customers who now deny it, in the transaction that moves past their statement."""
+        denied = tx.deniers(customer_ids)
+        tx.withdraw_decisions(c for c, purposes in denied.items() if {"marketing", "profiling"} & set(purposes))
+        withdrawn = [customer_id for customer_id, purposes in denied.items() if CHURN_PURPOSE in purposes]
+        now_us = self._now_us()
+        for definition in self._definitions:
+            standing = tx.standing(withdrawn, definition.key)
+            assessed = [
+                recorded(unavailable(c, definition.key, "CONSENT_WITHDRAWN", now_us), standing.get(c), self._threshold)
+                for c in withdrawn
+            ]
+            self._save_scores(tx, assessed, standing)
+        tx.withdraw_work(withdrawn)
+        self._leave_segments(tx, withdrawn, now_us)
+
+    def _leave_segments(self, tx: Transaction, customer_ids: Sequence[str], now_us: int) -> None:
+        moves = self._segments.leaving(tx.memberships(customer_ids, "scoring"), now_us)
+        tx.move_memberships(moves, "scoring")
+        tx.append_segments(moves)
+
+    def _tail_segments(self) -> bool:
+        entries = self._logs.feature_segments.read(self._segments_seen, EVENTS_PAGE)
+        if not entries:
+            return False
+        cursor = advance(self._segments_seen, entries)
+        with self._store.transaction() as tx:
+            tx.move_memberships([_MOVED.decode(entry.payload) for entry in entries], "features")
+            tx.move_offset(FEATURE_SEGMENTS, cursor)
+        self._segments_seen = cursor
+        return True
+
+    # ---- taking work
+
+    def _take(self, snapshot: Snapshot) -> Work:
+        work = Work()
+        self._take_changes(work)
+        room = self._batch - len(work.causes)
+        work.tickets = snapshot.pending(max(room, 1))
+        work.forced.update(customer_id for customer_id, _ in work.tickets)
+        self._take_rescoring(work, snapshot)
+        room = self._batch - len(work.customer_ids)
+        if room > 0:
+            work.forced.update(snapshot.expired_decisions(self._now_us(), room))
+        return work
+
+    def _take_changes(self, work: Work) -> None:
+        taken: list[Entry] = []
+        for entry in self._logs.changes.read(self._changes, CHANGES_PAGE):
+            change = _CHANGE.decode(entry.payload)
+            cause = change.cause
+            if cause is not None and cause.number > self._events.get(cause.lane, 0):
+                break
+            if change.customer_id not in work.causes and len(work.causes) >= self._batch:
+                break
+            causes = work.causes.setdefault(change.customer_id, {})
+            if cause is None or change.why != "event":
+                work.forced.add(change.customer_id)
+            if cause is not None:
+                causes[cause.lane] = max(causes.get(cause.lane, 0), cause.number)
+            taken.append(entry)
+        if taken:
+            work.changes = advance(self._changes, taken)
+
+    def _take_rescoring(self, work: Work, snapshot: Snapshot) -> None:
+        """A page of all known customers for a champion that they were not scored under yet."""
+        room = self._batch - len(work.customer_ids)
+        if room <= 0:
+            return
+        for name in self._model_names():
+            champion = self._serving().champion(name)
+            progress = snapshot.rescoring(name)
+            if champion is None or (progress.version == champion.version and progress.after is None):
+                continue
+            after = progress.after or "" if progress.version == champion.version else ""
+            page = snapshot.customers_after(after, room)
+            work.forced.update(page)
+            work.rescored[name] = (champion.version, page[-1] if len(page) == room else None)
+            return
+
+    def _model_names(self) -> list[str]:
+        return [*(definition.model_name for definition in self._definitions), PROPENSITY_MODEL]
+
+    # ---- one pass
+
+    def _score(self) -> bool:
+        with self._store.reading() as snapshot:
+            work = self._take(snapshot)
+        if work.is_empty:
+            return False
+        serving = self._serving()
+        with self._store.reading() as snapshot:
+            findings = self._find(work, snapshot, serving)
+        if findings is None:
+            return False
+        with self._store.transaction() as tx:
+            self._save(tx, findings, work)
+            failpoints.hit("scoring.before_commit")
+        failpoints.hit("scoring.after_commit")
+        if work.changes is not None:
+            self._changes = work.changes
+        self._notify()
+        return True
+
+    def _find(self, work: Work, snapshot: Snapshot, serving: Serving) -> Findings | None:
+        """Read and assess; null while the state has not passed a cause, or lags so far that it is stale."""
+        now_us = self._now_us()
+        block = self._read_features(work.customer_ids, self._needed(serving), now_us)
+        self._lag.observe(self._events, block.pos)
+        if self._lag.is_stale(block.pos) or _behind(block, work.causes.values()):
+            return None
+        standing = {
+            definition.key: snapshot.standing(work.customer_ids, definition.key) for definition in self._definitions
+        }
+        customer_ids = self._to_assess(work, standing, snapshot)
+        batch = Batch(customer_ids, snapshot.facts(customer_ids), block, now_us)
+        assessed = {
+            definition.key: assess(
+                batch,
+                definition,
+                serving.champion(definition.model_name),
+                standing[definition.key],
+                self._threshold,
+            )
+            for definition in self._definitions
+        }
+        primary = assessed[self._definitions[0].key]
+        stand = snapshot.standing_decisions(customer_ids)
+        decided = self._decider.decide(batch, primary, serving.champion(PROPENSITY_MODEL), stand)
+        return Findings(batch, assessed, decided, standing, self._shadow(batch, assessed, serving))
+
+    def _to_assess(
+        self, work: Work, standing: Mapping[str, Mapping[str, Standing]], snapshot: Snapshot
+    ) -> list[str]:
+        """Without those merged away, and without those whose standing scores already cover the cause."""
+        gone = set(snapshot.memberless(work.customer_ids))
+        covered = {
+            customer_id
+            for customer_id, cause in work.causes.items()
+            if customer_id not in work.forced
+            and all(covers(standing[definition.key].get(customer_id), cause) for definition in self._definitions)
+        }
+        return [customer_id for customer_id in work.customer_ids if customer_id not in gone | covered]
+
+    def _needed(self, serving: Serving) -> list[FeatureSpec]:
+        keys = dict.fromkeys((*self._decider.features, *self._segments.features))
+        for model in serving.models.values():
+            keys.update(dict.fromkeys(model.document.features))
+        return list(self._table.select(list(keys)))
+
+    def _shadow(
+        self, batch: Batch, assessed: Mapping[str, list[Assessed]], serving: Serving
+    ) -> list[tuple[str, str, str, int, float]]:
+        rows: list[tuple[str, str, str, int, float]] = []
+        for definition in self._definitions:
+            model = serving.shadow(definition.model_name)
+            scored = [one.customer_id for one in assessed[definition.key] if isinstance(one.assessment, ChurnScore)]
+            if model is None or not scored:
+                continue
+            found = model.probabilities(batch.block.matrix(scored, model.features)).tolist()
+            rows.extend(
+                (customer_id, definition.key, model.version, batch.now_us, probability)
+                for customer_id, probability in zip(scored, found, strict=True)
+            )
+        return rows
+
+    # ---- storing
+
+    def _save(self, tx: Transaction, findings: Findings, work: Work) -> None:
+        changed: dict[str, dict[str, float | None]] = {}
+        for definition in self._definitions:
+            key = definition.key
+            changed[key] = self._save_scores(tx, findings.assessed[key], findings.standing[key])
+        self._save_work_list(tx, findings, changed)
+        self._save_segments(tx, findings)
+        tx.add_shadow_scores(findings.shadow)
+        for one in findings.decided:
+            tx.add_decision(one.decision, one.situation, one.fingerprint)
+        gone = tx.memberless(work.customer_ids)
+        tx.forget(gone)
+        self._leave_segments(tx, gone, findings.batch.now_us)
+        tx.settle(work.tickets)
+        for name, (version, after) in work.rescored.items():
+            tx.set_rescoring(name, version, after)
+        if work.changes is not None:
+            tx.move_offset(CHANGES, work.changes)
+
+    def _save_scores(
+        self, tx: Transaction, assessed: Sequence[Assessed], standing: Mapping[str, Standing]
+    ) -> dict[str, float | None]:
+        """Append the records and let them stand; returns each score's change over 7 days."""
+        records = [one.record for one in assessed if one.record is not None]
+        numbers = tx.append_scores(records) if records else []
+        changes: dict[str, float | None] = {}
+        rows: list[tuple[str, Standing]] = []
+        for record, number in zip(records, numbers, strict=True):
+            current = record.current
+            if isinstance(current, ChurnScore):
+                changes[current.customer_id] = tx.change_over_7_days(current)
+            before = standing.get(current.customer_id)
+            last_update = record.current if record.is_update else before.last_update if before else None
+            rows.append(
+                (current.customer_id, Standing(number, current, last_update, changes.get(current.customer_id)))
+            )
+        tx.set_standing(rows)
+        return changes
+
+    def _save_work_list(
+        self, tx: Transaction, findings: Findings, changed: Mapping[str, Mapping[str, float | None]]
+    ) -> None:
+        tx.set_work_list(
+            _work_row(one, changed[key].get(one.customer_id), findings.batch)
+            for key, assessed in findings.assessed.items()
+            for one in assessed
+        )
+
+    def _save_segments(self, tx: Transaction, findings: Findings) -> None:
+        standing = tx.memberships(findings.batch.customer_ids, "scoring")
+        moves = self._segments.moves(findings.batch, findings.assessed, standing)
+        tx.move_memberships(moves, "scoring")
+        tx.append_segments(moves)
+
+    # ---- status
+
+    def offsets(self) -> dict[str, Cursor]:
+        """How far each log was consumed."""
+        return {EVENTS: self._events, CHANGES: self._changes, FEATURE_SEGMENTS: self._segments_seen}
+
+    def lags(self) -> dict[str, int]:
+        """Records of each log that are not consumed yet."""
+        pairs = (
+            (EVENTS, self._logs.events, self._events),
+            (CHANGES, self._logs.changes, self._changes),
+            (FEATURE_SEGMENTS, self._logs.feature_segments, self._segments_seen),
+        )
+        return {name: _distance(reader.end(), cursor) for name, reader, cursor in pairs}
+
+    def rescoring(self) -> dict[str, Rescoring]:
+        """Per registered model, how far the known customers were re-scored."""
+        with self._store.reading() as snapshot:
+            return {name: snapshot.rescoring(name) for name in self._model_names()}
+
+
+def _distance(end: Cursor, cursor: Cursor) -> int:
+    return sum(number - cursor.get(lane, 0) for lane, number in end.items())
+
+
+def _behind(block: FeatureBlock, causes: Iterable[Cursor]) -> bool:
+    return any(block.pos.get(lane, 0) < number for cause in causes for lane, number in cause.items())
+
+
+def _work_row(one: Assessed, change: float | None, batch: Batch) -> WorkRow:
+    score = one.assessment if isinstance(one.assessment, ChurnScore) else None
+    return WorkRow(
+        definition=one.assessment.definition,
+        customer_id=one.customer_id,
+        probability=score.probability if score else None,
+        band=score.band if score else None,
+        change_7_days=change,
+        last_activity_us=batch.facts[one.customer_id].last_activity_us,
+        scored_at_us=score.scored_at_us if score else None,
+    )
+
+
