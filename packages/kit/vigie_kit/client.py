@@ -10,8 +10,15 @@ T = TypeVar("T")
 _BY_CODE = {
     cls.code: cls
     for cls in (
-        errors.InvalidInput, errors.NotFound, errors.Conflict, errors.Unauthorized, errors.Forbidden,
-        errors.LimitExceeded, errors.Unavailable, errors.PastReadPoint, errors.IncompatibleData,
+        errors.InvalidInput,
+        errors.NotFound,
+        errors.Conflict,
+        errors.Unauthorized,
+        errors.Forbidden,
+        errors.LimitExceeded,
+        errors.Unavailable,
+        errors.PastReadPoint,
+        errors.IncompatibleData,
     )
 }
 TIMEOUT = httpx.Timeout(30.0, connect=2.0)
@@ -79,10 +86,20 @@ def _unreachable(base_url: httpx.URL, error: httpx.HTTPError) -> errors.Unavaila
 
 def _read(response: httpx.Response, answer: type[T]) -> T:
     if response.status_code < 300:
-        return msgspec.json.decode(response.content, type=answer)
+        return _decode(response, answer)
     try:
         problem = response.json()
     except ValueError:
         problem = {}
-    kind = _BY_CODE.get(problem.get("code", ""), errors.Unavailable if response.status_code >= 500 else errors.VigieError)
+    if not isinstance(problem, dict):
+        problem = {}
+    unknown = errors.Unavailable if response.status_code >= 500 else errors.VigieError
+    kind = _BY_CODE.get(problem.get("code", ""), unknown)
     raise kind(str(problem.get("detail") or f"{response.url} answered {response.status_code}"))
+
+
+def _decode(response: httpx.Response, answer: type[T]) -> T:
+    try:
+        return msgspec.json.decode(response.content, type=answer)
+    except msgspec.DecodeError as error:
+        raise errors.IncompatibleData(f"{response.url} answered something else than expected: {error}") from error

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool, QueuePool
 
 BUSY_MS = 10_000
@@ -17,10 +18,10 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
     Read-only engines never create or change the file. A writable engine makes the file's folder.
     """
     if read_only:
-        url = f"sqlite:///file:{path}?mode=ro&uri=true"
+        url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{path}"
+        url = URL.create("sqlite", database=str(path))
     engine = create_engine(
         url,
         connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1000, "isolation_level": None},
@@ -38,7 +39,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         try:
             yield connection
         except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
+            _roll_back(connection)
             raise
         connection.exec_driver_sql("COMMIT")
 
@@ -51,7 +52,13 @@ def reading(engine: Engine) -> Iterator[Connection]:
         try:
             yield connection
         finally:
-            connection.exec_driver_sql("ROLLBACK")
+            _roll_back(connection)
+
+
+def _roll_back(connection: Connection) -> None:
+    """SQLite ends a transaction by itself when the disk is full; a second ROLLBACK would hide that error."""
+    if getattr(connection.connection.dbapi_connection, "in_transaction", False):
+        connection.exec_driver_sql("ROLLBACK")
 
 
 def _prepare_writer(connection: Any, _record: object) -> None:

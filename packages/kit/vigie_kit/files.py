@@ -7,13 +7,11 @@ from pathlib import Path
 def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write `content` beside `path`, sync it, rename it over `path` and sync the directory."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    part.rename(path)
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
     sync_directory(path.parent)
 
 

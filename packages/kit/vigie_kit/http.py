@@ -4,10 +4,11 @@ import hmac
 from typing import Any, TypeVar
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
-from vigie_contracts.errors import HTTP_STATUS, InvalidInput, Unauthorized, VigieError
+from vigie_contracts.errors import HTTP_STATUS, InvalidInput, NotFound, Unauthorized, Unavailable, VigieError
 
 from vigie_kit.logs import get
 
@@ -19,12 +20,14 @@ class ServiceTokenMiddleware:
     """Lets requests below `prefix` pass only with `Authorization: Bearer TOKEN`, compared in constant time."""
 
     def __init__(self, app: ASGIApp, token: str, prefix: str = "/internal") -> None:
+        if not token:
+            raise InvalidInput("the service token is empty; set VIGIE_SERVICE_TOKEN")
         self._app = app
         self._expected = f"Bearer {token}".encode()
         self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(self._prefix):
+        if scope["type"] in ("http", "websocket") and scope["path"].startswith(self._prefix):
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self._expected):
                 refusal = problem(Unauthorized("this route needs the service token"))
@@ -43,9 +46,9 @@ class StructResponse(Response):
         return msgspec.json.encode(content)
 
 
-def problem(error: VigieError) -> JSONResponse:
-    """An RFC 9457 problem document of an error."""
-    status = HTTP_STATUS.get(error.code, 500)
+def problem(error: VigieError, status: int | None = None) -> JSONResponse:
+    """An RFC 9457 problem document of an error; its code decides the status unless one is given."""
+    status = status or HTTP_STATUS.get(error.code, 500)
     body = {
         "type": "about:blank",
         "title": type(error).__name__,
@@ -61,7 +64,7 @@ def decode(body: bytes, type_: type[T]) -> T:
     """A JSON body as a struct; InvalidInput says which field is wrong."""
     try:
         return msgspec.json.decode(body, type=type_)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"the request body is wrong: {error}") from error
 
 
@@ -70,9 +73,19 @@ async def _on_vigie_error(_request: Request, error: Exception) -> Response:
     return problem(error)
 
 
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = NotFound if error.status_code == 404 else InvalidInput if error.status_code < 500 else Unavailable
+    return problem(kind(f"{request.method} {request.url.path}: {error.detail}"), error.status_code)
+
+
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     get(__name__).error("request failed", path=request.url.path, exc_info=error)
     return problem(VigieError("an unexpected error; the log of the service tells more"))
 
 
-exception_handlers: dict[Any, Any] = {VigieError: _on_vigie_error, Exception: _on_unexpected}
+exception_handlers: dict[Any, Any] = {
+    VigieError: _on_vigie_error,
+    HTTPException: _on_http_error,
+    Exception: _on_unexpected,
+}

@@ -1,4 +1,4 @@
-"""What a log is: appended inside its producer's transaction, read after a position. Adapters pass one contract suite."""
+"""What a log is: appended in its producer's transaction, read after a position. Adapters pass one contract suite."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol

@@ -42,13 +42,18 @@ class _Server(uvicorn.Server):
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._drain.begin)
+        # uvicorn would remember the signal and raise it again after its shutdown; a drained process ends by 0 instead.
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
         self.should_exit = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._drain.begin)
 
 
 def run(app: Starlette, *, host: str, port: int, drain_seconds: float = DRAIN_SECONDS) -> None:
-    """Serve until SIGTERM or SIGINT; returns after connections closed or `drain_seconds` passed and the lifespan ended."""
+    """Serve until SIGTERM or SIGINT. Returns when connections closed, at the latest after `drain_seconds`, and the
+    lifespan ended; a second SIGINT waits for neither. Exit code 3 when it could not start (the port is taken).
+    """
     drain = Drain()
     app.state.drain = drain
     config = uvicorn.Config(
@@ -60,14 +65,14 @@ def run(app: Starlette, *, host: str, port: int, drain_seconds: float = DRAIN_SE
         ws="websockets-sansio",
         lifespan="on",
         access_log=False,
-        log_level="warning",
+        log_config=None,
         timeout_graceful_shutdown=max(1, int(drain_seconds)),
         timeout_keep_alive=30,
     )
     server = _Server(config, drain)
-    # uvicorn restores and raises the first handlers after its shutdown; with these the process ends by 0, not by signal.
+    # A signal in the moment before uvicorn listens for signals counts too.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
+        signal.signal(number, server.handle_exit)
     server.run()
     if not server.started:
         raise SystemExit(3)

@@ -15,8 +15,18 @@ PREFIX = "VIGIE_"
 SHARED = frozenset(
     PREFIX + name
     for name in (
-        "DATA", "FEATURE_REPO", "SERVICE_TOKEN", "FAILPOINT", "LOG_LEVEL", "MLFLOW_URI", "INGEST_URL", "FEATURES_URL",
-        "SCORING_URL", "GATEWAY_URL", "PROMOTION", "TEST_DATA",
+        "DATA",
+        "FEATURE_REPO",
+        "SERVICE_TOKEN",
+        "FAILPOINT",
+        "LOG_LEVEL",
+        "MLFLOW_URI",
+        "INGEST_URL",
+        "FEATURES_URL",
+        "SCORING_URL",
+        "GATEWAY_URL",
+        "PROMOTION",
+        "TEST_DATA",
     )
 )
 SERVICES = ("INGEST", "FEATURES", "SCORING", "GATEWAY")
@@ -52,9 +62,13 @@ def _refuse_unknown(environ: Mapping[str, str], own: set[str]) -> None:
     known = own | SHARED
     for variable in environ:
         if variable.startswith(PREFIX) and variable not in known and not variable.startswith(others):
-            near = difflib.get_close_matches(variable, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise InvalidInput(f"{variable} is no setting of this program.{hint}")
+            raise InvalidInput(f"{variable} is no setting of this program.{_hint(variable, known)}")
+
+
+def _hint(variable: str, known: set[str] | frozenset[str]) -> str:
+    names = sorted(name.removeprefix(PREFIX) for name in known)
+    near = difflib.get_close_matches(variable.removeprefix(PREFIX), names, n=1, cutoff=0.7)
+    return f" Did you mean {PREFIX}{near[0]}?" if near else ""
 
 
 def _parsed(variable: str, text: str, hint: Any) -> Any:

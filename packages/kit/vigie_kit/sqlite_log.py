@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import Connection
 from vigie_contracts.events import Cursor, Position
@@ -77,7 +78,11 @@ class SqliteLogReader:
                 if not self._path.exists():
                     return []
                 self._connection = sqlite3.connect(
-                    f"file:{self._path}?mode=ro", uri=True, timeout=10, check_same_thread=False, isolation_level=None
+                    f"file:{quote(str(self._path))}?mode=ro",
+                    uri=True,
+                    timeout=10,
+                    check_same_thread=False,
+                    isolation_level=None,
                 )
             try:
                 return self._connection.execute(sql, parameters).fetchall()

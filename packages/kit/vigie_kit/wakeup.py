@@ -1,10 +1,11 @@
-"""Wake-ups: after a commit the writer sends a datagram on loopback to each registered reader. A poll is the safety net."""
+"""Wake-ups: after a commit the writer sends a datagram on loopback to each reader. A poll is the safety net."""
 
 import asyncio
 import contextlib
+import os
 import select
 import socket
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 from types import TracebackType
 
@@ -12,30 +13,54 @@ POLL_SECONDS = 0.25
 
 
 class Notifier:
-    """Wakes the readers of one log. Losing a datagram costs a reader one poll interval, nothing else."""
+    """Wakes the readers of one log. Losing a datagram costs a reader one poll interval, nothing else.
+
+    One connected socket a reader: only a connected one is told that nobody listens there any more.
+    """
 
     def __init__(self, run_dir: Path, log: str) -> None:
         self._folder = run_dir / "readers" / log
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._sockets: dict[str, socket.socket] = {}
+        self._lock = threading.Lock()
 
     def notify(self) -> None:
-        """Send one byte to every registered reader; forgets readers that are gone."""
-        for file in self._registered():
-            try:
-                self._socket.sendto(b"!", ("127.0.0.1", int(file.name)))
-            except ConnectionRefusedError:
-                file.unlink(missing_ok=True)
-            except OSError:
-                continue
+        """Send one byte to every registered reader; forgets readers that are gone. Safe from any thread."""
+        with self._lock:
+            registered = self._registered()
+            for port in self._sockets.keys() - registered:
+                self._sockets.pop(port).close()
+            for port in registered:
+                self._send(port)
 
     def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+        """Close the sockets."""
+        with self._lock:
+            while self._sockets:
+                self._sockets.popitem()[1].close()
 
-    def _registered(self) -> Iterator[Path]:
-        with contextlib.suppress(FileNotFoundError):
-            yield from [file for file in self._folder.iterdir() if file.name.isdigit()]
+    def _send(self, port: str) -> None:
+        try:
+            if port not in self._sockets:
+                self._sockets[port] = _connected(int(port))
+            self._sockets[port].send(b"!")
+        except ConnectionRefusedError:
+            self._sockets.pop(port).close()
+            (self._folder / port).unlink(missing_ok=True)
+        except BlockingIOError:
+            return  # its buffer is full of wake-ups already
+
+    def _registered(self) -> set[str]:
+        try:
+            return {name for name in os.listdir(self._folder) if name.isdigit()}
+        except FileNotFoundError:
+            return set()
+
+
+def _connected(port: int) -> socket.socket:
+    found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    found.setblocking(False)
+    found.connect(("127.0.0.1", port))
+    return found
 
 
 class Listener:
