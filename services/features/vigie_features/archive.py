@@ -1,0 +1,233 @@
+"""The archive: the log "events" as Parquet files named by position range, under a manifest that says what exists.
+
+A file is written, synced and renamed before the manifest names it; the manifest is replaced by rename. So the manifest
+is the archive's offset, an unlisted file does not exist, and a kill at any instant neither loses nor doubles a record.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from vigie_contracts.errors import IncompatibleData
+from vigie_contracts.events import (
+    ConsentStated,
+    Cursor,
+    Event,
+    LogRecord,
+    MapChanged,
+    Position,
+    decode_record,
+    partition_of,
+)
+from vigie_kit.failpoints import hit
+from vigie_kit.files import replace_file, sync_directory
+from vigie_kit.log import Entry, LogReader, advance
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+Kind = Literal["events", "map", "consent"]
+Row = dict[str, Any]
+
+_POSITION: list[tuple[str, pa.DataType]] = [("lane", pa.int32()), ("number", pa.int64())]
+SCHEMAS: dict[Kind, pa.Schema] = {
+    "events": pa.schema([
+        *_POSITION,
+        ("member_id", pa.string()),
+        ("partition", pa.int32()),
+        ("event_id", pa.string()),
+        ("source_id", pa.string()),
+        ("kind", pa.string()),
+        ("name", pa.string()),
+        ("catalogued", pa.bool_()),
+        ("anonymous_id", pa.string()),
+        ("user_id", pa.string()),
+        ("received_at_us", pa.int64()),
+        ("known_at_us", pa.int64()),
+        ("timestamp_us", pa.int64()),
+        ("effective_at_us", pa.int64()),
+        ("channel", pa.string()),
+        ("properties", pa.string()),
+        ("measures", pa.map_(pa.string(), pa.int64())),
+        ("traits", pa.string()),
+        ("context", pa.string()),
+        ("backfilled", pa.bool_()),
+    ]),
+    "map": pa.schema([
+        *_POSITION,
+        ("member_id", pa.string()),
+        ("from_customer_id", pa.string()),
+        ("to_customer_id", pa.string()),
+        ("known_at_us", pa.int64()),
+    ]),
+    "consent": pa.schema([
+        *_POSITION,
+        ("member_id", pa.string()),
+        ("purpose", pa.string()),
+        ("state", pa.string()),
+        ("effective_at_us", pa.int64()),
+        ("known_at_us", pa.int64()),
+        ("source_id", pa.string()),
+        ("event_id", pa.string()),
+    ]),
+}
+
+
+class ArchiveFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A Parquet file of one kind of record: numbers `first` … `last` of the lane were read to write its `rows`."""
+
+    name: str
+    kind: Kind
+    first: int
+    last: int
+    rows: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`manifest.json`: everything up to `end` (lane -> number) lies in `files`."""
+
+    format: int = FORMAT
+    end: Cursor = {}
+    files: list[ArchiveFile] = []
+
+
+class Archive:
+    """The archive's folder. One process writes; readers go by the manifest."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = Manifest()
+
+    def open(self) -> None:
+        """Read the manifest and remove what it does not name; IncompatibleData for a newer or damaged one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.manifest = load_manifest(self.folder)
+        listed = {file.name for file in self.manifest.files} | {MANIFEST}
+        for path in self.folder.iterdir():
+            if path.is_file() and path.name not in listed:
+                path.unlink()
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Archive the records that follow the manifest's end, durably; nothing of it exists before the manifest does."""
+        rows = rows_by_kind(entries)
+        end = advance(self.manifest.end, entries)
+        first, last = entries[0].position, entries[-1].position
+        files = [self._write(kind, found, first, last) for kind, found in rows.items() if found]
+        hit("features.archive_after_rename")
+        manifest = Manifest(end=end, files=[*self.manifest.files, *files])
+        hit("features.archive_before_manifest")
+        replace_file(self.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+        hit("features.archive_after_manifest")
+        self.manifest = manifest
+
+    def _write(self, kind: Kind, rows: list[Row], first: Position, last: Position) -> ArchiveFile:
+        name = f"{kind}-{first.lane:02d}-{first.number:012d}-{last.number:012d}.parquet"
+        part = self.folder / f".{name}.part"
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMAS[kind]), part, compression="zstd")
+        _sync_file(part)
+        hit("features.archive_before_rename")
+        part.rename(self.folder / name)
+        sync_directory(self.folder)
+        return ArchiveFile(name=name, kind=kind, first=first.number, last=last.number, rows=len(rows))
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """The manifest of an archive, an empty one when there is none; IncompatibleData for a newer or damaged one."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return Manifest()
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except msgspec.DecodeError as error:
+        raise IncompatibleData(f"{path} is damaged: {error}") from error
+    if found.format > FORMAT:
+        raise IncompatibleData(f"{path} has format {found.format}; this Vigie reads up to {FORMAT}. Upgrade Vigie.")
+    return found
+
+
+def rows_by_kind(entries: Sequence[Entry]) -> dict[Kind, list[Row]]:
+    """The archive's rows of log entries, in log order."""
+    rows: dict[Kind, list[Row]] = {"events": [], "map": [], "consent": []}
+    for entry in entries:
+        record = decode_record(entry.payload)
+        rows[_kind(record)].extend(_rows(record, entry.position))
+    return rows
+
+
+def _kind(record: LogRecord) -> Kind:
+    match record:
+        case Event():
+            return "events"
+        case MapChanged():
+            return "map"
+        case ConsentStated():
+            return "consent"
+
+
+def _rows(record: LogRecord, position: Position) -> list[Row]:
+    place = {"lane": position.lane, "number": position.number}
+    match record:
+        case Event():
+            return [place | _event_row(record)]
+        case MapChanged():
+            return [place | msgspec.structs.asdict(move) | {"known_at_us": record.known_at_us} for move in record.moves]
+        case ConsentStated():
+            return [place | msgspec.structs.asdict(record)]
+
+
+def _event_row(event: Event) -> Row:
+    row = msgspec.structs.asdict(event)
+    row["partition"] = partition_of(event.member_id)
+    row["measures"] = list(event.measures.items())
+    for name in ("properties", "traits", "context"):
+        row[name] = msgspec.json.encode(row[name]).decode()
+    return row
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Archivist:
+    """The step of the archive's worker: reads on from the manifest and writes when enough came or time passed."""
+
+    def __init__(
+        self, archive: Archive, log: LogReader, *, records: int, seconds: float, system_seconds: Callable[[], float]
+    ) -> None:
+        self._archive = archive
+        self._log = log
+        self._records = records
+        self._seconds = seconds
+        self._system_seconds = system_seconds
+        self._last_written = float("-inf")
+
+    def step(self) -> bool:
+        """Archive one batch; False when there is nothing, or too little for now."""
+        pending = self.pending()
+        if pending == 0 or (pending < self._records and not self._is_time()):
+            return False
+        entries = self._log.read(self._archive.manifest.end, self._records)
+        if not entries:
+            return False
+        self._archive.append(entries)
+        self._last_written = self._system_seconds()
+        return True
+
+    def pending(self) -> int:
+        """Records in the log behind the manifest's end."""
+        return behind(self._log.end(), self._archive.manifest.end)
+
+    def _is_time(self) -> bool:
+        return self._system_seconds() - self._last_written >= self._seconds
+
+
+def behind(end: Mapping[int, int], cursor: Mapping[int, int]) -> int:
+    """How many records of all lanes lie after a cursor."""
+    return sum(max(0, number - cursor.get(lane, 0)) for lane, number in end.items())

@@ -1,0 +1,58 @@
+"""The consumer: log entries become state, segments and hints in one transaction with the offset that fences it."""
+
+from collections.abc import Sequence
+
+from vigie_kit.log import Entry, LogReader
+from vigie_kit.sqlite_log import LANE
+from vigie_tiles import kernel
+from vigie_tiles.layout import Layout
+
+from vigie_features import domain
+from vigie_features.assessing import Assessor
+from vigie_features.domain import Batch
+from vigie_features.store import Store, StoredTile, Transaction
+
+
+class Consumer:
+    """Reads on from the committed offset, a batch at a time."""
+
+    def __init__(self, store: Store, log: LogReader, layout: Layout, assessor: Assessor, batch_records: int) -> None:
+        self._store = store
+        self._log = log
+        self._layout = layout
+        self._assessor = assessor
+        self._batch_records = batch_records
+
+    def step(self) -> bool:
+        """Apply one batch; False when the log holds nothing new. Conflict when another consumer moved the offset."""
+        expected = self._store.cursor()
+        entries = self._log.read(expected, self._batch_records)
+        if not entries:
+            return False
+        batch = domain.read_batch(entries)
+        with self._store.writing() as tx:
+            tx.advance(expected.get(LANE, 0), entries[-1].position.number)
+            folded = fold(tx, self._layout, batch)
+            customer_of = tx.customer_of(list(batch.by_member))
+            self._assessor.assess(tx, domain.causes(batch, customer_of), folded)
+        return True
+
+
+def fold(tx: Transaction, layout: Layout, batch: Batch) -> dict[str, StoredTile]:
+    """Apply the batch's map moves and fold its events into tiles; the new state of the members touched."""
+    for moved in batch.moves:
+        tx.move_member(moved)
+    before = tx.tiles(list(batch.by_member))
+    blobs = {member_id: before[member_id].blob if member_id in before else None for member_id in batch.by_member}
+    after = kernel.fold(layout, blobs, batch.events)
+    folded = {member_id: StoredTile(member.blob, member.newest_us) for member_id, member in after.items()}
+    tx.save_tiles(folded)
+    return folded
+
+
+def refold(store: Store, layout: Layout, entries: Sequence[Entry], expected: int, failpoint: str) -> None:
+    """Apply log entries to the state only: no segments, nothing appended to an output log."""
+    batch = domain.read_batch(entries)
+    with store.writing(failpoint) as tx:
+        tx.advance(expected, entries[-1].position.number)
+        fold(tx, layout, batch)

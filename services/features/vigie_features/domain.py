@@ -1,0 +1,165 @@
+"""What a batch of log records means for customers, which segments they are in, and what moved. Pure.
+
+Predicates are evaluated for all customers of a batch at once; `vigie_contracts.segments.evaluate` says the same of one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from vigie_contracts.events import Change, Event, MapChanged, MapMove, Position, SegmentMoved, decode_record
+from vigie_contracts.segments import (
+    EXCLUSIVE_FAMILIES,
+    And,
+    Comparison,
+    IsNull,
+    Node,
+    Not,
+    OneOf,
+    Or,
+    Segment,
+    features_used,
+)
+from vigie_kit.log import Entry
+
+Why = Literal["event", "sweep", "map", "rebuild"]
+Bools = NDArray[np.bool_]
+
+
+class Column(NamedTuple):
+    """A feature of n customers: integers and which of them are not null."""
+
+    values: NDArray[np.int64]
+    valid: Bools
+
+
+class Cause(NamedTuple):
+    """The last record that touched a customer."""
+
+    position: Position | None
+    why: Why
+
+
+class Moved(NamedTuple):
+    """A change of the map with the instant it was known."""
+
+    move: MapMove
+    known_at_us: int
+
+
+@dataclass
+class Batch:
+    """Log records by what they do: events to fold, the map's moves in order, the last cause by member and customer."""
+
+    events: list[Event] = field(default_factory=list)
+    moves: list[Moved] = field(default_factory=list)
+    by_member: dict[str, Cause] = field(default_factory=dict)
+    by_customer: dict[str, Cause] = field(default_factory=dict)
+
+
+def read_batch(entries: Iterable[Entry]) -> Batch:
+    """Sort records by what they do; consent statements touch no feature."""
+    batch = Batch()
+    for entry in entries:
+        record = decode_record(entry.payload)
+        if isinstance(record, Event):
+            batch.events.append(record)
+            batch.by_member[record.member_id] = Cause(entry.position, "event")
+        elif isinstance(record, MapChanged):
+            for move in record.moves:
+                batch.moves.append(Moved(move, record.known_at_us))
+                for customer_id in (move.from_customer_id, move.to_customer_id):
+                    batch.by_customer[customer_id] = Cause(entry.position, "map")
+    return batch
+
+
+def causes(batch: Batch, customer_of: Mapping[str, str]) -> dict[str, Cause]:
+    """The last cause of each touched customer, by the map as it is after the batch; sorted by customer."""
+    found: dict[str, Cause] = dict(batch.by_customer)
+    for member_id, cause in batch.by_member.items():
+        customer_id = customer_of[member_id]
+        if customer_id not in found or _number(cause) > _number(found[customer_id]):
+            found[customer_id] = cause
+    return dict(sorted(found.items()))
+
+
+def _number(cause: Cause) -> int:
+    return cause.position.number if cause.position is not None else 0
+
+
+# ---- segments -------------------------------------------------------------------------------------------------------
+
+
+def features_of(segments: Sequence[Segment]) -> tuple[str, ...]:
+    """The feature keys that the segments' predicates use, each once."""
+    return tuple(dict.fromkeys(key for segment in segments for key in features_used(segment.tree)))
+
+
+def holds(node: Node, columns: Mapping[str, Column], count: int) -> Bools:
+    """Of which of `count` customers a checked predicate without scores holds; shape (count,)."""
+    match node:
+        case Comparison(subject, sign, value):
+            return columns[subject].valid & _compared(columns[subject].values, sign, value)
+        case OneOf(subject, values, negated):
+            return columns[subject].valid & (np.isin(columns[subject].values, np.array(values)) != negated)
+        case IsNull(subject, negated):
+            return columns[subject].valid == negated
+        case Not(operand):
+            return ~holds(operand, columns, count)
+        case And(operands):
+            return _reduced(np.logical_and, [holds(part, columns, count) for part in operands], count, True)
+        case Or(operands):
+            return _reduced(np.logical_or, [holds(part, columns, count) for part in operands], count, False)
+
+
+_COMPARE: dict[str, np.ufunc] = {
+    "==": np.equal, "!=": np.not_equal, "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal,
+}
+
+
+def _compared(values: NDArray[np.int64], sign: str, value: object) -> Bools:
+    return np.asarray(_COMPARE[sign](values, value), dtype=np.bool_)
+
+
+def _reduced(combine: np.ufunc, parts: Sequence[Bools], count: int, start: bool) -> Bools:
+    result = np.full(count, start)
+    for part in parts:
+        result = combine(result, part)
+    return result
+
+
+def memberships(segments: Sequence[Segment], columns: Mapping[str, Column], count: int) -> list[dict[str, int]]:
+    """For each customer the keys of the segments it is in, with their versions; one segment of an exclusive family."""
+    found: list[dict[str, int]] = [{} for _ in range(count)]
+    taken: dict[str, Bools] = {family: np.zeros(count, dtype=np.bool_) for family in EXCLUSIVE_FAMILIES}
+    for segment in segments:
+        members = holds(segment.tree, columns, count)
+        if segment.spec.family in taken:
+            members = members & ~taken[segment.spec.family]
+            taken[segment.spec.family] |= members
+        for row in np.flatnonzero(members):
+            found[row][segment.spec.key] = segment.spec.version
+    return found
+
+
+def moved(
+    customer_id: str, before: Mapping[str, int], after: Mapping[str, int], at_us: int, cause: Position | None
+) -> list[SegmentMoved]:
+    """Leave records, then enter records, by key. Another version of a segment is left and entered."""
+    left = [key for key, version in before.items() if after.get(key) != version]
+    entered = [key for key, version in after.items() if before.get(key) != version]
+    return [
+        SegmentMoved(customer_id=customer_id, key=key, version=versions[key], entered=enters, at_us=at_us, cause=cause)
+        for keys, versions, enters in ((sorted(left), before, False), (sorted(entered), after, True))
+        for key in keys
+    ]
+
+
+def changes(found: Mapping[str, Cause], not_before_us: Mapping[str, int]) -> list[Change]:
+    """One hint a customer, in the order given."""
+    return [
+        Change(customer_id=customer_id, cause=cause.position, not_before_us=not_before_us[customer_id], why=cause.why)
+        for customer_id, cause in found.items()
+    ]

@@ -1,0 +1,16 @@
+"""The places of this process where a test may kill it: around every append, commit and rename."""
+
+FAILPOINTS: tuple[str, ...] = (
+    "features.before_append",
+    "features.after_append",
+    "features.before_commit",
+    "features.after_commit",
+    "features.sweep_before_commit",
+    "features.sweep_after_commit",
+    "features.rebuild_before_commit",
+    "features.rebuild_after_commit",
+    "features.archive_before_rename",
+    "features.archive_after_rename",
+    "features.archive_before_manifest",
+    "features.archive_after_manifest",
+)

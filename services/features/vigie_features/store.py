@@ -1,0 +1,301 @@
+"""All SQL of features.db: tiles and the map (read by others, written only here), segments, offsets and output logs.
+
+Everything that a batch of events changes is written in one `Transaction`; the offset row fences a second writer.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection
+from vigie_contracts.errors import Conflict, NotFound
+from vigie_contracts.events import Change, Cursor, SegmentMoved
+from vigie_contracts.reads import MembershipRow
+from vigie_kit.database import open_engine, reading, transaction
+from vigie_kit.failpoints import hit
+from vigie_kit.sqlite_log import LANE, SqliteLogWriter
+from vigie_tiles import schema
+
+from vigie_features.domain import Moved
+
+CHANGES, SEGMENTS = "changes", "segments"
+
+_OWN_TABLES = (
+    "CREATE TABLE IF NOT EXISTS memberships (customer_id TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL,"
+    " since_us INTEGER NOT NULL, PRIMARY KEY (customer_id, key)) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS memberships_by_key ON memberships (key, customer_id)",
+    "CREATE TABLE IF NOT EXISTS segment_sizes (key TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
+)
+_AMONG = "IN (SELECT value FROM json_each(?))"
+
+
+class StoredTile(NamedTuple):
+    """A member's state and the newest effective_at or known_at in it."""
+
+    blob: bytes
+    newest_us: int
+
+
+class CustomerState(NamedTuple):
+    """When a customer's features next move without an event (a far instant: never), and its newest instant."""
+
+    customer_id: str
+    next_change_at_us: int
+    newest_us: int
+
+
+class Membership(NamedTuple):
+    """A standing membership."""
+
+    version: int
+    since_us: int
+
+
+class Snapshot:
+    """Reads inside one consistent view of the database."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def applied(self) -> int:
+        """The last number of the log "events" that is in the state."""
+        found = self._rows("SELECT number FROM applied WHERE lane = ?", (LANE,))
+        return int(found[0][0]) if found else 0
+
+    def setting(self, key: str) -> str | None:
+        """A value of the table `installation`."""
+        found = self._rows("SELECT value FROM installation WHERE key = ?", (key,))
+        return str(found[0][0]) if found else None
+
+    def tiles(self, member_ids: Collection[str]) -> dict[str, StoredTile]:
+        """State of the members that have any."""
+        rows = self._rows(f"SELECT member_id, blob, newest_us FROM tiles WHERE member_id {_AMONG}", (_json(member_ids),))
+        return {member_id: StoredTile(blob, newest_us) for member_id, blob, newest_us in rows}
+
+    def customer_of(self, member_ids: Collection[str]) -> dict[str, str]:
+        """The customer of each member now; a member that the map does not name is its own customer."""
+        rows = self._rows(
+            f"SELECT member_id, customer_id FROM members WHERE until_us IS NULL AND member_id {_AMONG}",
+            (_json(member_ids),),
+        )
+        return {member_id: member_id for member_id in member_ids} | dict(rows)
+
+    def members_of(self, customer_ids: Collection[str]) -> dict[str, list[str]]:
+        """The members of each customer now, in order."""
+        found: dict[str, list[str]] = {customer_id: [] for customer_id in customer_ids}
+        gone = set(dict(self._rows(
+            f"SELECT member_id, customer_id FROM members WHERE until_us IS NULL AND member_id {_AMONG}",
+            (_json(customer_ids),),
+        )))
+        for customer_id in found:
+            if customer_id not in gone:
+                found[customer_id].append(customer_id)
+        joined = self._rows(
+            f"SELECT customer_id, member_id FROM members WHERE until_us IS NULL AND customer_id {_AMONG}",
+            (_json(customer_ids),),
+        )
+        for customer_id, member_id in joined:
+            found[customer_id].append(member_id)
+        return {customer_id: sorted(members) for customer_id, members in found.items()}
+
+    def due(self, now_us: int, limit: int) -> list[CustomerState]:
+        """Customers whose features moved by `now_us` without an event, earliest first."""
+        return [CustomerState(*row) for row in self._rows(DUE, (now_us, limit))]
+
+    def known_after(self, customer_id: str, limit: int) -> list[str]:
+        """Customers with state or memberships, by id, after one."""
+        found: set[str] = set()
+        for sql in _KNOWN_AFTER:
+            found.update(row[0] for row in self._rows(sql, (customer_id, limit)))
+        return sorted(found)[:limit]
+
+    def memberships(self, customer_ids: Collection[str]) -> dict[str, dict[str, Membership]]:
+        """Standing memberships by customer and key, in order of key."""
+        rows = self._rows(
+            f"SELECT customer_id, key, version, since_us FROM memberships WHERE customer_id {_AMONG}"
+            " ORDER BY customer_id, key",
+            (_json(customer_ids),),
+        )
+        found: dict[str, dict[str, Membership]] = {}
+        for customer_id, key, version, since_us in rows:
+            found.setdefault(customer_id, {})[key] = Membership(version, since_us)
+        return found
+
+    def members_of_segment(self, key: str, after: str | None, limit: int) -> list[MembershipRow]:
+        """Customers of a segment by id, after one."""
+        rows = self._rows(
+            "SELECT customer_id, key, since_us FROM memberships WHERE key = ? AND customer_id > ?"
+            " ORDER BY customer_id LIMIT ?",
+            (key, after or "", limit),
+        )
+        return [MembershipRow(customer_id=row[0], key=row[1], since_us=row[2]) for row in rows]
+
+    def sizes(self) -> dict[str, int]:
+        """Customers in each segment."""
+        return dict(self._rows("SELECT key, size FROM segment_sizes"))
+
+    def counts(self) -> dict[str, int]:
+        """Rows of the main tables."""
+        tables = ("tiles", "customers", "memberships", f"log_{CHANGES}", f"log_{SEGMENTS}")
+        return {table: int(self._rows(f"SELECT count(*) FROM {table}")[0][0]) for table in tables}
+
+    def explain(self, sql: str, parameters: Sequence[Any]) -> list[str]:
+        """SQLite's query plan, a line a step."""
+        return [str(row[3]) for row in self._rows(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+
+    def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        return [tuple(row) for row in self._connection.exec_driver_sql(sql, tuple(parameters)).fetchall()]
+
+
+DUE = (
+    "SELECT customer_id, next_change_at_us, newest_us FROM customers WHERE next_change_at_us <= ?"
+    " ORDER BY next_change_at_us LIMIT ?"
+)
+
+_KNOWN_AFTER = (
+    "SELECT member_id FROM tiles WHERE member_id > ? AND NOT EXISTS"
+    " (SELECT 1 FROM members WHERE members.member_id = tiles.member_id AND until_us IS NULL)"
+    " ORDER BY member_id LIMIT ?",
+    "SELECT DISTINCT customer_id FROM members WHERE until_us IS NULL AND customer_id > ? ORDER BY customer_id LIMIT ?",
+    "SELECT DISTINCT customer_id FROM memberships WHERE customer_id > ? ORDER BY customer_id LIMIT ?",
+)
+
+
+class Transaction(Snapshot):
+    """Reads and writes that are committed together."""
+
+    def advance(self, expected: int, number: int) -> None:
+        """Move the offset; Conflict when it is not where this writer left it (another one runs)."""
+        moved = self._connection.exec_driver_sql(
+            "UPDATE applied SET number = ? WHERE lane = ? AND number = ?", (number, LANE, expected)
+        )
+        if moved.rowcount != 1:
+            raise Conflict(f"the offset is no longer {expected}: another writer moved it")
+
+    def set(self, key: str, value: str | None) -> None:
+        """Store or remove a value of the table `installation`."""
+        if value is None:
+            self._run("DELETE FROM installation WHERE key = ?", (key,))
+        else:
+            self._run("INSERT OR REPLACE INTO installation (key, value) VALUES (?, ?)", (key, value))
+
+    def clear_state(self) -> None:
+        """Forget all that is folded from the log; the output logs and memberships stay."""
+        for table in ("tiles", "customers", "members"):
+            self._run(f"DELETE FROM {table}")
+        self._run("UPDATE applied SET number = 0 WHERE lane = ?", (LANE,))
+
+    def save_tiles(self, tiles: Mapping[str, StoredTile]) -> None:
+        """Replace the state of members."""
+        self._many(
+            "INSERT INTO tiles (member_id, blob, newest_us) VALUES (?, ?, ?) ON CONFLICT (member_id) DO UPDATE"
+            " SET blob = excluded.blob, newest_us = excluded.newest_us",
+            [(member_id, tile.blob, tile.newest_us) for member_id, tile in sorted(tiles.items())],
+        )
+
+    def move_member(self, moved: Moved) -> None:
+        """End the member's place in the map and begin the next one, at the instant it was known."""
+        member_id, at_us = moved.move.member_id, moved.known_at_us
+        self._run("UPDATE members SET until_us = ? WHERE member_id = ? AND until_us IS NULL", (at_us, member_id))
+        self._run(
+            "INSERT INTO members (member_id, customer_id, from_us, until_us) VALUES (?, ?, ?, NULL)",
+            (member_id, moved.move.to_customer_id, at_us),
+        )
+
+    def save_customers(self, states: Sequence[CustomerState]) -> None:
+        """Replace when these customers next move."""
+        self._many(
+            "INSERT INTO customers (customer_id, next_change_at_us, newest_us) VALUES (?, ?, ?)"
+            " ON CONFLICT (customer_id) DO UPDATE"
+            " SET next_change_at_us = excluded.next_change_at_us, newest_us = excluded.newest_us",
+            states,
+        )
+
+    def remove_customers(self, customer_ids: Sequence[str]) -> None:
+        """Forget customers that have no member any more."""
+        self._many("DELETE FROM customers WHERE customer_id = ?", [(customer_id,) for customer_id in customer_ids])
+
+    def save_moves(self, moves: Sequence[SegmentMoved]) -> None:
+        """Apply enter and leave records to memberships and sizes, and append them to the log "segments"."""
+        left = [(move.customer_id, move.key, move.version) for move in moves if not move.entered]
+        entered = [(move.customer_id, move.key, move.version, move.at_us) for move in moves if move.entered]
+        self._many("DELETE FROM memberships WHERE customer_id = ? AND key = ? AND version = ?", left)
+        self._many("INSERT INTO memberships (customer_id, key, version, since_us) VALUES (?, ?, ?, ?)", entered)
+        differences: dict[str, int] = {}
+        for move in moves:
+            differences[move.key] = differences.get(move.key, 0) + (1 if move.entered else -1)
+        self._many(
+            "INSERT INTO segment_sizes (key, size) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET size = size + ?",
+            [(key, difference, difference) for key, difference in sorted(differences.items())],
+        )
+        self._append(SEGMENTS, moves)
+
+    def append_changes(self, found: Sequence[Change]) -> None:
+        """Append to the log "changes"."""
+        self._append(CHANGES, found)
+
+    def _append(self, log: str, records: Sequence[Change] | Sequence[SegmentMoved]) -> None:
+        hit("features.before_append")
+        SqliteLogWriter(log).append(self._connection, [msgspec.json.encode(record) for record in records])
+        hit("features.after_append")
+
+    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        self._connection.exec_driver_sql(sql, tuple(parameters))
+
+    def _many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            self._connection.exec_driver_sql(sql, [tuple(row) for row in rows])
+
+
+class Store:
+    """features.db: made when absent, written by this process only."""
+
+    def __init__(self, data: Path) -> None:
+        self.path = data / schema.FEATURES_DB
+        self._engine = open_engine(self.path)
+
+    def create(self) -> None:
+        """Make what is not there yet."""
+        with transaction(self._engine) as connection:
+            for statement in (*schema.DDL, *_OWN_TABLES):
+                connection.exec_driver_sql(statement)
+            for log in (CHANGES, SEGMENTS):
+                SqliteLogWriter(log).create(connection)
+            connection.exec_driver_sql("INSERT OR IGNORE INTO applied (lane, number) VALUES (?, 0)", (LANE,))
+
+    @contextmanager
+    def writing(self, failpoint: str = "features.") -> Iterator[Transaction]:
+        """All or nothing; `failpoint` prefixes the kill points around the commit."""
+        with transaction(self._engine) as connection:
+            yield Transaction(connection)
+            hit(f"{failpoint}before_commit")
+        hit(f"{failpoint}after_commit")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """One consistent view."""
+        with reading(self._engine) as connection:
+            yield Snapshot(connection)
+
+    def required(self, key: str) -> str:
+        """A value of the table `installation`; NotFound before the first start."""
+        with self.snapshot() as snapshot:
+            value = snapshot.setting(key)
+        if value is None:
+            raise NotFound(f"{self.path} says nothing of {key!r} yet; start services/features once")
+        return value
+
+    def cursor(self) -> Cursor:
+        """The committed offset in the log "events"."""
+        with self.snapshot() as snapshot:
+            return {LANE: snapshot.applied()}
+
+    def close(self) -> None:
+        """Release the connections."""
+        self._engine.dispose()
+
+
+def _json(values: Collection[str]) -> str:
+    return msgspec.json.encode(list(values)).decode()
