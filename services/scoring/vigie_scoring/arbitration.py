@@ -35,8 +35,9 @@ PROTECTED_FEATURES = ("in_arrears", "vulnerable")
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a decision was made from; stored beside it.
 
-    `values` are the features and scores at the read point that predicates may name; `propensities` the calibrated probability of
-    acceptance by offer, for offers that passed the filters. `vector` is ordered by the propensity model's features.
+    `values` are the features and scores at the read point that predicates may name; `propensities` the calibrated
+    probability of acceptance by offer, for offers that passed the filters. `vector` is ordered by the propensity
+    model's features.
     """
 
     facts: CustomerFacts
