@@ -1,0 +1,55 @@
+"""The application: routes, middleware, error handlers, lifespan. No business words."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from vigie_contracts.catalogue import Catalogue
+from vigie_kit.clock import Clock
+from vigie_kit.health import health_routes
+from vigie_kit.http import ServiceTokenMiddleware, exception_handlers
+from vigie_kit.installation import load
+
+from vigie_ingest.appender import Appender
+from vigie_ingest.bodies import KeyRing
+from vigie_ingest.identity import Rules
+from vigie_ingest.messages import Normaliser
+from vigie_ingest.routes import Internal, Receipts, Tracking
+from vigie_ingest.settings import Settings
+from vigie_ingest.store import open_database
+from vigie_ingest.usecases import Reads
+from vigie_ingest.writer import Writer
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The ingest service on a data directory. InvalidInput for wrong settings or configuration files."""
+    clock = Clock(load(settings.data).clock)
+    catalogue = Catalogue.load(settings.feature_repo)
+    rules = Rules.load(settings.feature_repo)
+    keys = KeyRing(settings.sources())
+    engine = open_database(settings.data)
+    appender = Appender(engine, clock, rules, settings.data / "run")
+    writer = Writer(appender, settings.ingest_queue_events)
+    normaliser = Normaliser(catalogue, rules)
+    reads = Reads(engine, catalogue, settings.ingest_unset_denied)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        writer.start()
+        yield
+        writer.stop()
+        appender.close()
+        engine.dispose()
+
+    return Starlette(
+        routes=[
+            *Tracking(keys, normaliser, writer, clock, settings.ingest_max_body_bytes).routes(),
+            *Receipts(keys, reads, settings.service_token).routes(),
+            *Internal(reads, normaliser, writer, clock).routes(),
+            *health_routes(lambda: {"writer": writer.problem}),
+        ],
+        middleware=[Middleware(ServiceTokenMiddleware, token=settings.service_token)],
+        exception_handlers=exception_handlers,
+        lifespan=lifespan,
+    )

@@ -1,0 +1,292 @@
+"""One durable transaction for a group of drafts: deduplicate, find members, stamp, append, keep the projections."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+from vigie_contracts.events import ConsentStated, Event, LogRecord, encode_record
+from vigie_kit.clock import Clock
+from vigie_kit.database import transaction
+from vigie_kit.failpoints import hit
+from vigie_kit.sqlite_log import SqliteLogWriter
+from vigie_kit.wakeup import Notifier
+
+from vigie_ingest import store
+from vigie_ingest.domain import DUPLICATE_WINDOW_US, Draft, Refusal
+from vigie_ingest.identity import Member, Rules
+from vigie_ingest.resolver import Resolution, Resolver
+from vigie_ingest.store import Connection, Engine
+
+SETTLE_IDLE_AT = 2_000
+SETTLE_ANYWAY_AT = 50_000
+DUPLICATE = 0
+
+Item = Draft | Refusal
+
+
+@dataclass
+class _Group:
+    """What a transaction is about to write. Records get their numbers when they are appended."""
+
+    now_us: int
+    resolution: Resolution
+    payloads: list[bytes] = field(default_factory=list)
+    accepted: list[tuple[int, int, int, int, str | None]] = field(default_factory=list)
+    quarantined: list[tuple[int, str, str, int, str, str, bytes]] = field(default_factory=list)
+    hashes: list[int] = field(default_factory=list)
+    duplicates: list[int] = field(default_factory=list)
+    notes: list[tuple[int, str]] = field(default_factory=list)
+    attributes: list[tuple[int, str, str, int, int, str, str]] = field(default_factory=list)
+    consents: list[tuple[Draft, Member, int]] = field(default_factory=list)
+    accounts: list[tuple[int, str, int, str]] = field(default_factory=list)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    uncatalogued: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def log(self, record: LogRecord) -> None:
+        self.payloads.append(encode_record(record))
+
+
+class Appender:
+    """The only writer of `ingest.db`. Not thread-safe: the writer thread owns it."""
+
+    def __init__(self, engine: Engine, clock: Clock, rules: Rules, run_dir: Path) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._resolver = Resolver(rules)
+        self._log = SqliteLogWriter(store.LOG)
+        self._notifier = Notifier(run_dir, store.LOG)
+        with engine.connect() as connection:
+            self._known_us = store.meta(connection, "known_at_us")
+            self._recent = store.recent_receipts(connection)
+            self.end = self._log.last(connection)
+
+    def append(self, items: Sequence[Item]) -> list[int]:
+        """Write a group durably; for each item its log number, 0 for a duplicate, minus the id of a quarantined one."""
+        try:
+            with transaction(self._engine) as connection:
+                outcomes, recent, end = self._write(connection, items)
+                hit("ingest.before_commit")
+        except BaseException:
+            self._resolver.forget()
+            raise
+        hit("ingest.after_commit")
+        self._recent.update(recent)
+        self.end = max(self.end, end)
+        self._notifier.notify()
+        return outcomes
+
+    def settle(self, idle: bool) -> None:
+        """Sort what is recent into its trees when there is enough of it, sooner when nobody waits."""
+        if len(self._recent) < (SETTLE_IDLE_AT if idle else SETTLE_ANYWAY_AT):
+            return
+        with transaction(self._engine) as connection:
+            store.settle(connection)
+            hit("ingest.before_merge_commit")
+        hit("ingest.after_merge_commit")
+        self._recent.clear()
+
+    def close(self) -> None:
+        """Close the notifier's socket."""
+        self._notifier.close()
+
+    def _write(self, connection: Connection, items: Sequence[Item]) -> tuple[list[int], dict[int, int], int]:
+        hashes = [event_hash(item.source_id, item.event_id) for item in items]
+        taken = self._taken(connection, items, hashes)
+        drafts = [item for item in items if isinstance(item, Draft)]
+        now_us = max([self._clock.now_us(), self._known_us, *(draft.received_at_us for draft in drafts)])
+        group = _Group(now_us=now_us, resolution=self._resolver.begin(connection, drafts))
+        quarantine_id = store.next_quarantine_id(connection) if len(drafts) < len(items) else 1
+        marks: list[int] = []
+        for item, value in zip(items, hashes, strict=True):
+            marks.append(_place(group, item, value, taken, quarantine_id))
+        first = self._append(connection, group)
+        recent = _keep(connection, group, first)
+        store.put_meta(connection, "known_at_us", now_us)
+        self._known_us = now_us
+        outcomes = [first + mark - 1 if mark > 0 else mark for mark in marks]
+        return outcomes, recent, first + len(group.payloads) - 1
+
+    def _append(self, connection: Connection, group: _Group) -> int:
+        """Append all records; the number of the first."""
+        _state_consents(connection, group)
+        hit("ingest.before_append")
+        positions = self._log.append(connection, group.payloads)
+        hit("ingest.after_append")
+        return positions[0].number if positions else self.end + 1
+
+    def _taken(self, connection: Connection, items: Sequence[Item], hashes: list[int]) -> dict[int, "_Taken"]:
+        """What is already stored under these hashes, after moving aside hashes that collide with another event's."""
+        found = {value: self._recent[value] for value in hashes if value in self._recent}
+        asked = [value for value in hashes if value not in found]
+        found.update(store.find_receipts(connection, asked))
+        if not found:
+            return {}
+        sent = store.sent_as(connection, set(found.values()))
+        for index, (item, value) in enumerate(zip(items, hashes, strict=True)):
+            if value in found and sent[found[value]][:2] != (item.source_id, item.event_id):
+                hashes[index] = self._probe(connection, item, value, found, sent)
+        return {value: _Taken(number, sent[number][2]) for value, number in found.items()}
+
+    def _probe(
+        self, connection: Connection, item: Item, value: int, found: dict[int, int], sent: dict[int, store.SentAs]
+    ) -> int:
+        """The next hash that is free or this event's own: two different events shared one."""
+        while True:
+            value = value + 1 if value < 2**63 - 1 else -(2**63)
+            number = self._recent.get(value) or store.find_receipts(connection, [value]).get(value)
+            if number is None:
+                return value
+            found[value] = number
+            sent.update(store.sent_as(connection, [number]))
+            if sent[number][:2] == (item.source_id, item.event_id):
+                return value
+
+
+@dataclass(slots=True, frozen=True)
+class _Taken:
+    number: int
+    received_at_us: int
+
+
+def event_hash(source_id: str, event_id: str) -> int:
+    """Signed 64-bit key of an event in `receipts`; a collision is found by comparing the stored ids."""
+    return int.from_bytes(blake2b(f"{source_id}\0{event_id}".encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def _place(group: _Group, item: Item, value: int, taken: dict[int, _Taken], quarantine_id: int) -> int:
+    """Decide one item: its place (from 1) among the records to append, 0 for a duplicate, minus its quarantine id."""
+    earlier = taken.get(value)
+    if earlier is not None and _is_duplicate(item, earlier):
+        group.duplicates.append(value)
+        group.counts[item.source_id, "duplicate"] += 1
+        return DUPLICATE
+    if isinstance(item, Refusal):
+        return _quarantine(group, item, value, taken, quarantine_id)
+    _accept(group, item, value)
+    taken[value] = _Taken(len(group.payloads), item.received_at_us)
+    return len(group.payloads)
+
+
+def _is_duplicate(item: Item, earlier: _Taken) -> bool:
+    """The first wins for 14 days, for a file's records for ever; a good copy replaces a quarantined one."""
+    if isinstance(item, Draft) and earlier.number < 0:
+        return False
+    if isinstance(item, Draft) and item.backfilled:
+        return True
+    return item.received_at_us - earlier.received_at_us < DUPLICATE_WINDOW_US
+
+
+def _quarantine(group: _Group, item: Refusal, value: int, taken: dict[int, _Taken], first_id: int) -> int:
+    number = first_id + len(group.quarantined)
+    row = (number, item.source_id, item.event_id, item.received_at_us, item.code, item.reason, item.body)
+    group.quarantined.append(row)
+    group.hashes.append(value)
+    group.counts[item.source_id, "quarantined"] += 1
+    taken[value] = _Taken(-number, item.received_at_us)
+    return -number
+
+
+def _accept(group: _Group, draft: Draft, value: int) -> None:
+    known_us = group.now_us if draft.known_at_us is None else min(draft.known_at_us, group.now_us)
+    member, note = group.resolution.member_of(draft, known_us, group.log)
+    if note is not None:
+        group.notes.append((value, note))
+    group.payloads.append(encode_record(_event(draft, member, known_us)))
+    place = len(group.payloads)
+    group.accepted.append((place, value, member.number, draft.times.effective_us, draft.category))
+    group.counts[draft.source_id, "accepted"] += 1
+    if draft.kind == "track" and not draft.catalogued:
+        group.uncatalogued[draft.source_id, draft.name] += 1
+    if draft.kind == "identify" and draft.traits:
+        _state_attributes(group, draft, member, known_us)
+    if draft.consents:
+        group.consents.append((draft, member, known_us))
+    if draft.group_id is not None and draft.kind == "group":
+        traits = msgspec.json.encode(draft.traits).decode()
+        group.accounts.append((member.number, draft.group_id, draft.times.effective_us, traits))
+
+
+def _event(draft: Draft, member: Member, known_us: int) -> Event:
+    original_us, sent_us, timestamp_us, effective_us = draft.times
+    return Event(
+        member_id=member.member_id,
+        event_id=draft.event_id,
+        source_id=draft.source_id,
+        kind=draft.kind,
+        name=draft.name,
+        catalogued=draft.catalogued,
+        anonymous_id=draft.anonymous_id,
+        user_id=draft.user_id,
+        original_timestamp_us=original_us,
+        sent_at_us=sent_us,
+        received_at_us=draft.received_at_us,
+        known_at_us=known_us,
+        timestamp_us=timestamp_us,
+        effective_at_us=effective_us,
+        channel=draft.channel,
+        properties=draft.properties,
+        measures=draft.measures,
+        traits=draft.traits,
+        context=draft.context,
+        backfilled=draft.backfilled,
+    )
+
+
+def _state_attributes(group: _Group, draft: Draft, member: Member, known_us: int) -> None:
+    for name, value in draft.traits.items():
+        text = msgspec.json.encode(value).decode()
+        row = (member.number, name, text, draft.times.effective_us, known_us, draft.source_id, draft.event_id)
+        group.attributes.append(row)
+
+
+def _state_consents(connection: Connection, group: _Group) -> None:
+    """Append a statement when it changes what stands; one that only repeats it moves the standing one's instant."""
+    if not group.consents:
+        return
+    standing = store.standing_consents(connection, {member.number for _, member, _ in group.consents})
+    changed: dict[tuple[int, str], store.Consent] = {}
+    for draft, member, known_us in group.consents:
+        effective_us, source_id, event_id = draft.times.effective_us, draft.source_id, draft.event_id
+        for purpose, state in draft.consents:
+            key = (member.number, purpose)
+            before = standing.get(key)
+            if before is not None and (effective_us, known_us, source_id, event_id) <= before[2:]:
+                continue
+            repeated = before is not None and before.state == state
+            since_us = before.since_us if repeated and before is not None else effective_us
+            changed[key] = standing[key] = store.Consent(state, since_us, effective_us, known_us, source_id, event_id)
+            if not repeated:
+                group.log(
+                    ConsentStated(
+                        member_id=member.member_id,
+                        purpose=purpose,
+                        state=state,
+                        effective_at_us=effective_us,
+                        known_at_us=known_us,
+                        source_id=source_id,
+                        event_id=event_id,
+                    )
+                )
+    store.put_consents(connection, changed)
+
+
+def _keep(connection: Connection, group: _Group, first: int) -> dict[int, int]:
+    """Write the projections; the receipts that are new."""
+    group.resolution.finish()
+    rows: list[tuple[int, int, int | None, int | None, str | None]] = []
+    for place, value, member_no, effective_us, category in group.accepted:
+        rows.append((first + place - 1, value, member_no, effective_us, category))
+    rows += [(-row[0], value, None, None, None) for row, value in zip(group.quarantined, group.hashes, strict=True)]
+    store.put_recent(connection, rows)
+    store.put_quarantine(connection, group.quarantined)
+    store.put_duplicates(connection, group.duplicates)
+    store.put_notes(connection, group.notes)
+    store.put_attributes(connection, group.attributes)
+    store.put_accounts(connection, group.accounts)
+    store.count(connection, [(*key, n) for key, n in sorted(group.counts.items())])
+    names = sorted(group.uncatalogued.items())
+    store.count_uncatalogued(connection, [(*key, n, group.now_us) for key, n in names])
+    return {value: number for number, value, *_ in sorted(rows, key=lambda row: row[0])}

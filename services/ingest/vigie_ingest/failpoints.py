@@ -1,0 +1,12 @@
+"""Where the kill test may end this process: before and after every append, commit and acknowledgement."""
+
+FAILPOINTS: tuple[str, ...] = (
+    "ingest.before_append",
+    "ingest.after_append",
+    "ingest.before_commit",
+    "ingest.after_commit",
+    "ingest.before_ack",
+    "ingest.after_ack",
+    "ingest.before_merge_commit",
+    "ingest.after_merge_commit",
+)

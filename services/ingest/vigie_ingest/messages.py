@@ -1,0 +1,277 @@
+"""Segment's wire shapes -> drafts. One bad message never spoils its batch."""
+
+import secrets
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from vigie_contracts.catalogue import Catalogue
+from vigie_contracts.errors import InvalidInput
+from vigie_contracts.events import EventKind
+from vigie_contracts.imports import ImportRecord
+
+from vigie_ingest import domain
+from vigie_ingest.domain import Draft, Refusal, Unacceptable
+from vigie_ingest.identity import Rules
+
+KINDS: frozenset[str] = frozenset(("track", "identify", "page", "screen", "group", "alias"))
+Id = str | int | None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One call of Segment's tracking API; fields that are not listed are ignored."""
+
+    type: str | None = None
+    message_id: Id = None
+    user_id: Id = None
+    anonymous_id: Id = None
+    previous_id: Id = None
+    group_id: Id = None
+    event: str | None = None
+    name: str | None = None
+    timestamp: datetime | None = None
+    original_timestamp: datetime | None = None
+    sent_at: datetime | None = None
+    channel: str | None = None
+    properties: dict[str, Any] | None = None
+    traits: dict[str, Any] | None = None
+    context: dict[str, Any] | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A batch whose messages are decoded together."""
+
+    batch: list[Message]
+    write_key: str | None = None
+    sent_at: datetime | None = None
+    context: dict[str, Any] | None = None
+
+
+class RawBatch(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A batch whose messages are decoded one by one, because one of them is wrong."""
+
+    batch: list[msgspec.Raw]
+    write_key: str | None = None
+    sent_at: Any = None
+    context: Any = None
+
+
+class Keyed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The write key of any body."""
+
+    write_key: str | None = None
+
+
+class _Named(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    message_id: Id = None
+
+
+_BATCH = msgspec.json.Decoder(Batch)
+_RAW_BATCH = msgspec.json.Decoder(RawBatch)
+_MESSAGE = msgspec.json.Decoder(Message)
+_KEYED = msgspec.json.Decoder(Keyed)
+_NAMED = msgspec.json.Decoder(_Named)
+
+
+def write_key_of(body: bytes) -> str | None:
+    """`writeKey` of a body, or None; InvalidInput when the body is no JSON object."""
+    keyed: Keyed = _decoded(_KEYED, body)
+    return keyed.write_key
+
+
+class Normaliser:
+    """Makes drafts and refusals of one source's messages by the catalogue and the identity rules."""
+
+    def __init__(self, catalogue: Catalogue, rules: Rules) -> None:
+        self._catalogue = catalogue
+        self._rules = rules
+
+    def batch(self, body: bytes, source_id: str, received_us: int) -> list[Draft | Refusal]:
+        """Drafts and refusals in the order sent; InvalidInput when the body is no batch at all."""
+        try:
+            batch = _BATCH.decode(body)
+            return [self._draft(m, m.type, batch.sent_at, batch.context, source_id, received_us) for m in batch.batch]
+        except (msgspec.DecodeError, Unacceptable, RecursionError):
+            return self._one_by_one(body, source_id, received_us)
+
+    def single(self, body: bytes, kind: str, source_id: str, received_us: int) -> list[Draft | Refusal]:
+        """The same for a call that is one message."""
+        _decoded(_NAMED, body)
+        return [self._careful(body, kind, None, None, source_id, received_us)]
+
+    def imported(self, record: ImportRecord, source_id: str, now_us: int) -> Draft | Refusal:
+        """A file's record, by the same rules."""
+        try:
+            return self._imported(record, source_id, now_us)
+        except Unacceptable as error:
+            body = msgspec.json.encode(record)
+            return _refusal(error, source_id, record.event_id, now_us, body)
+
+    def _one_by_one(self, body: bytes, source_id: str, received_us: int) -> list[Draft | Refusal]:
+        raw = _decoded(_RAW_BATCH, body)
+        context = raw.context if isinstance(raw.context, dict) else None
+        return [self._careful(bytes(m), None, raw.sent_at, context, source_id, received_us) for m in raw.batch]
+
+    def _careful(
+        self, body: bytes, kind: str | None, sent_at: Any, context: dict[str, Any] | None, source_id: str, received: int
+    ) -> Draft | Refusal:
+        try:
+            message = _message(body)
+            return self._draft(message, kind or message.type, _instant(sent_at), context, source_id, received)
+        except Unacceptable as error:
+            return _refusal(error, source_id, _id_of(body), received, body)
+
+    def _draft(
+        self,
+        message: Message,
+        kind: str | None,
+        sent_at: datetime | None,
+        batch_context: dict[str, Any] | None,
+        source_id: str,
+        received_us: int,
+    ) -> Draft:
+        if kind not in KINDS:
+            raise Unacceptable("unknown_type", f"{kind!r} is no call of the tracking API")
+        catalogue = self._catalogue
+        event_id = domain.checked_id("messageId", message.message_id) or secrets.token_hex(16)
+        user_id, anonymous_id = self._identities(message.user_id, message.anonymous_id)
+        name, catalogued = _name(catalogue, kind, message)
+        properties = message.properties or {}
+        context = _merged(batch_context, message.context)
+        traits = message.traits or {}
+        if kind == "identify":
+            traits = domain.canonical_traits(catalogue, traits)
+        elif message.name is not None and kind in ("page", "screen"):
+            properties = {"name": message.name, **properties}
+        group_id = domain.checked_id("groupId", message.group_id)
+        previous_id = domain.checked_id("previousId", message.previous_id)
+        _check_ends(kind, group_id, previous_id)
+        return Draft(
+            source_id=source_id,
+            event_id=event_id,
+            kind=kind,  # type: ignore[arg-type]
+            name=name,
+            catalogued=catalogued,
+            category=domain.category_of(catalogue, name) if catalogued else None,
+            anonymous_id=anonymous_id,
+            user_id=user_id,
+            previous_id=previous_id,
+            group_id=group_id,
+            received_at_us=received_us,
+            times=domain.event_times(
+                message.timestamp or message.original_timestamp, message.sent_at or sent_at, received_us
+            ),
+            channel=message.channel,
+            properties=properties,
+            measures=domain.measures_of(catalogue, name, properties) if catalogued else {},
+            traits=traits,
+            context=context,
+            consents=domain.stated_consents(context) if "consent" in context else (),
+            known_at_us=None,
+        )
+
+    def _imported(self, record: ImportRecord, source_id: str, now_us: int) -> Draft:
+        catalogue = self._catalogue
+        kind: EventKind = record.kind
+        user_id, anonymous_id = self._identities(record.user_id, record.anonymous_id)
+        event_id = domain.checked_id("event_id", record.event_id)
+        if event_id is None:
+            raise Unacceptable("no_event_id", "an imported record needs an event_id")
+        name, catalogued = domain.track_name(catalogue, record.name) if kind == "track" else (kind, False)
+        known_us = record.effective_at_us if record.known_at_us is None else record.known_at_us
+        return Draft(
+            source_id=source_id,
+            event_id=event_id,
+            kind=kind,
+            name=name,
+            catalogued=catalogued,
+            category=domain.category_of(catalogue, name) if catalogued else None,
+            anonymous_id=anonymous_id,
+            user_id=user_id,
+            previous_id=None,
+            group_id=None,
+            received_at_us=now_us,
+            times=domain.imported_times(record.effective_at_us, now_us),
+            channel=record.channel,
+            properties=record.properties,
+            measures=domain.measures_of(catalogue, name, record.properties) if catalogued else {},
+            traits=domain.canonical_traits(catalogue, record.traits) if record.traits else {},
+            context={},
+            consents=domain.consents_from(record.consent) if record.consent else (),
+            known_at_us=known_us,
+        )
+
+    def _identities(self, user: Id, anonymous: Id) -> tuple[str | None, str | None]:
+        user_id = domain.checked_id("userId", user)
+        anonymous_id = domain.checked_id("anonymousId", anonymous)
+        if user_id is None and anonymous_id is None:
+            raise Unacceptable("no_user_anon_id", "an event needs userId or anonymousId")
+        if user_id is not None and self._rules.blocked("user_id", user_id):
+            user_id = None
+        if anonymous_id is not None and self._rules.blocked("anonymous_id", anonymous_id):
+            anonymous_id = None
+        if user_id is None and anonymous_id is None:
+            raise Unacceptable("blocked_identity", "the event's ids are placeholders that stand for nobody")
+        return user_id, anonymous_id
+
+
+def _name(catalogue: Catalogue, kind: str, message: Message) -> tuple[str, bool]:
+    if kind == "track":
+        return domain.track_name(catalogue, message.event)
+    if kind in ("page", "screen"):
+        return domain.viewed_name(catalogue, kind, message.name)
+    return kind, False
+
+
+def _check_ends(kind: str, group_id: str | None, previous_id: str | None) -> None:
+    if kind == "group" and group_id is None:
+        raise Unacceptable("no_group_id", "a group call needs groupId")
+    if kind == "alias" and previous_id is None:
+        raise Unacceptable("no_previous_id", "an alias call needs previousId")
+
+
+def _merged(batch: dict[str, Any] | None, own: dict[str, Any] | None) -> dict[str, Any]:
+    return {**batch, **(own or {})} if batch else own or {}
+
+
+def _message(body: bytes) -> Message:
+    try:
+        return _MESSAGE.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unacceptable("malformed", f"the message is wrong: {error}") from error
+
+
+def _instant(sent_at: Any) -> datetime | None:
+    if sent_at is None or isinstance(sent_at, datetime):
+        return sent_at
+    try:
+        return msgspec.convert(sent_at, datetime)
+    except msgspec.ValidationError as error:
+        raise Unacceptable("malformed", f"the batch's sentAt is wrong: {error}") from error
+
+
+def _id_of(body: bytes) -> str:
+    """The event id of a message that is otherwise wrong; one is assigned when it has none that can be used."""
+    try:
+        named = _NAMED.decode(body)
+        return domain.checked_id("messageId", named.message_id) or secrets.token_hex(16)
+    except (msgspec.DecodeError, RecursionError, Unacceptable):
+        return secrets.token_hex(16)
+
+
+def _refusal(error: Unacceptable, source_id: str, event_id: str, received_us: int, body: bytes) -> Refusal:
+    return Refusal(
+        source_id=source_id,
+        event_id=event_id,
+        received_at_us=received_us,
+        code=error.reason_code,
+        reason=error.message,
+        body=body,
+    )
+
+
+def _decoded(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidInput(f"the body is not what was expected: {error}") from error

@@ -1,0 +1,161 @@
+"""Members of identities inside the writer's transaction: minting, joining, merging. Holds a bounded cache."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+
+from vigie_contracts.events import MapChanged, MapMove
+
+from vigie_ingest import store
+from vigie_ingest.domain import Draft
+from vigie_ingest.identity import ANONYMOUS, USER, Identity, Member, Rules, link, refusal_of_merge, survivor
+from vigie_ingest.store import Connection
+
+CACHED_IDENTITIES = 100_000
+
+
+class Resolver:
+    """Finds or mints the member of each event. Used by the one writer only; `forget` after a rollback."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._cache: dict[tuple[str, str], Identity] = {}
+        self._last_no: int | None = None
+
+    def forget(self) -> None:
+        """Drop what a rolled back transaction may have left."""
+        self._cache.clear()
+        self._last_no = None
+
+    def begin(self, connection: Connection, drafts: Iterable[Draft]) -> "Resolution":
+        """Look up the identities of a group of drafts with one query a namespace."""
+        if len(self._cache) > CACHED_IDENTITIES:
+            self._cache.clear()
+        if self._last_no is None:
+            self._last_no = store.last_member_no(connection)
+        wanted: dict[str, set[str]] = {USER: set(), ANONYMOUS: set()}
+        for draft in drafts:
+            _collect(draft, wanted)
+        for namespace, values in wanted.items():
+            missing = [value for value in values if (namespace, value) not in self._cache]
+            if missing:
+                for identity in store.find_identities(connection, namespace, missing):
+                    self._cache[namespace, identity.value] = identity
+        return Resolution(connection, self._rules, self._cache, self._next)
+
+    def _next(self) -> Member:
+        assert self._last_no is not None
+        self._last_no += 1
+        return Member(self._last_no, new_member_id())
+
+
+class Resolution:
+    """One transaction's work. `log` is told of each merge; `finish` writes what is still only in memory."""
+
+    def __init__(
+        self, connection: Connection, rules: Rules, cache: dict[tuple[str, str], Identity], mint: Callable[[], Member]
+    ) -> None:
+        self._connection = connection
+        self._rules = rules
+        self._cache = cache
+        self._mint = mint
+        self._members: list[tuple[int, str, str, int]] = []
+        self._identities: list[tuple[str, str, int, int, int | None, bool]] = []
+
+    def member_of(self, draft: Draft, known_us: int, log: Callable[[MapChanged], None]) -> tuple[Member, str | None]:
+        """The member that carries the event, and a note when a merge was refused."""
+        note = None
+        if draft.user_id is None:
+            assert draft.anonymous_id is not None
+            member = self._identity(ANONYMOUS, draft.anonymous_id, known_us).member
+        else:
+            member = self._identity(USER, draft.user_id, known_us).member
+            if draft.anonymous_id is not None:
+                note = self._meet(self._identity(ANONYMOUS, draft.anonymous_id, known_us), member, known_us, log)
+        if draft.previous_id is not None and draft.kind == "alias":
+            note = self._alias(draft.previous_id, member, known_us, log) or note
+        return member, note
+
+    def finish(self) -> None:
+        """Write new members and identities."""
+        store.put_members(self._connection, self._members)
+        store.put_identities(self._connection, self._identities)
+        self._members.clear()
+        self._identities.clear()
+
+    def _identity(self, namespace: str, value: str, known_us: int) -> Identity:
+        found = self._cache.get((namespace, value))
+        if found is None:
+            found = Identity(namespace, value, self._new_member(known_us))
+            self._cache[namespace, value] = found
+            self._write(found, known_us)
+        return found
+
+    def _new_member(self, known_us: int) -> Member:
+        member = self._mint()
+        self._members.append((member.number, member.member_id, member.member_id, known_us))
+        return member
+
+    def _write(self, identity: Identity, known_us: int) -> None:
+        row = (identity.namespace, identity.value, identity.member.number, known_us, identity.joined, identity.shared)
+        self._identities.append(row)
+
+    def _meet(self, anonymous: Identity, user: Member, known_us: int, log: Callable[[MapChanged], None]) -> str | None:
+        meaning = link(anonymous, user)
+        if meaning == "nothing":
+            return None
+        if meaning == "second" and self._separate(anonymous, user):
+            anonymous.member, anonymous.joined, anonymous.shared = self._new_member(known_us), None, True
+            self._write(anonymous, known_us)
+            return None
+        anonymous.joined = user.number
+        self._write(anonymous, known_us)
+        return self._merge(anonymous.member, user, known_us, "identified", log)
+
+    def _separate(self, anonymous: Identity, user: Member) -> bool:
+        """Whether the second user id belongs to another customer than the first."""
+        self.finish()
+        assert anonymous.joined is not None
+        first = store.party_of(self._connection, anonymous.joined)
+        return all(member.number != user.number for member in first.members)
+
+    def _alias(self, previous: str, member: Member, known_us: int, log: Callable[[MapChanged], None]) -> str | None:
+        known = self._cache.get((USER, previous))
+        if known is not None:
+            return self._merge(known.member, member, known_us, "alias", log)
+        if self._rules.blocked(ANONYMOUS, previous):
+            return "the alias was ignored: previousId is a placeholder that stands for nobody"
+        return self._meet(self._identity(ANONYMOUS, previous, known_us), member, known_us, log)
+
+    def _merge(
+        self, one: Member, other: Member, known_us: int, because: str, log: Callable[[MapChanged], None]
+    ) -> str | None:
+        if one.number == other.number:
+            return None
+        self.finish()
+        first, second = store.party_of(self._connection, one.number), store.party_of(self._connection, other.number)
+        if first.customer_id == second.customer_id:
+            return None
+        refusal = refusal_of_merge(first, second, self._rules)
+        if refusal is not None:
+            return refusal
+        kept, absorbed = survivor(first, second)
+        store.move(self._connection, absorbed.members, kept.customer_id, known_us, because)
+        moves = [MapMove(member.member_id, absorbed.customer_id, kept.customer_id) for member in absorbed.members]
+        log(MapChanged(moves=moves, known_at_us=known_us, because=because))
+        return None
+
+
+def new_member_id() -> str:
+    """A fresh member id: 12 hex digits of system milliseconds (so that new ids are neighbours on disk), 16 random."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+
+
+def _collect(draft: Draft, wanted: dict[str, set[str]]) -> None:
+    if draft.user_id is not None:
+        wanted[USER].add(draft.user_id)
+    if draft.anonymous_id is not None:
+        wanted[ANONYMOUS].add(draft.anonymous_id)
+    if draft.kind == "alias" and draft.previous_id is not None:
+        wanted[USER].add(draft.previous_id)
+        wanted[ANONYMOUS].add(draft.previous_id)

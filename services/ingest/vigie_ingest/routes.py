@@ -1,0 +1,204 @@
+"""HTTP routes: Segment's tracking API, receipts, imports, and the batched reads of other parts."""
+
+import hmac
+from typing import Any
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+from vigie_contracts.errors import HTTP_STATUS, InvalidInput, Unauthorized, VigieError
+from vigie_contracts.events import Position
+from vigie_contracts.imports import MAX_IMPORT_RECORDS, ImportAnswer, ImportRequest, RefusedRecord
+from vigie_contracts.reads import CustomersRequest, TimelineRequest
+from vigie_kit.clock import Clock
+from vigie_kit.failpoints import hit
+from vigie_kit.http import StructResponse, decode
+from vigie_kit.logs import get
+
+from vigie_ingest.appender import DUPLICATE, Item
+from vigie_ingest.bodies import BodyTooLarge, KeyRing, basic_user, read_body
+from vigie_ingest.domain import Refusal
+from vigie_ingest.messages import Normaliser
+from vigie_ingest.usecases import Reads
+from vigie_ingest.writer import Writer
+
+RETRY_AFTER_SECONDS = 2
+CALLS = ("track", "identify", "page", "screen", "group", "alias")
+MAX_IMPORT_BYTES = 64_000_000
+_SUCCESS = b'{"success":true}'
+
+
+class Acknowledged(Response):
+    """Exactly `200 {"success":true}`: Segment's SDKs send again on anything else."""
+
+    media_type = "application/json"
+
+    def __init__(self) -> None:
+        super().__init__(_SUCCESS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hit("ingest.before_ack")
+        await super().__call__(scope, receive, send)
+        hit("ingest.after_ack")
+
+
+class Tracking:
+    """The calls of Segment's tracking API, answered after the synced commit."""
+
+    def __init__(self, keys: KeyRing, normaliser: Normaliser, writer: Writer, clock: Clock, body_limit: int) -> None:
+        self._keys = keys
+        self._normaliser = normaliser
+        self._writer = writer
+        self._clock = clock
+        self._body_limit = body_limit
+
+    def routes(self) -> list[Route]:
+        """`/v1/batch` and one route for each call."""
+        calls = [Route(f"/v1/{kind}", self.call, methods=["POST"], name=kind) for kind in CALLS]
+        return [Route("/v1/batch", self.batch, methods=["POST"]), *calls]
+
+    async def batch(self, request: Request) -> Response:
+        """Many messages in one transaction."""
+        return await self._accept(request, None)
+
+    async def call(self, request: Request) -> Response:
+        """One message; the path says which."""
+        return await self._accept(request, request.url.path.rpartition("/")[2])
+
+    async def _accept(self, request: Request, kind: str | None) -> Response:
+        try:
+            body = await read_body(request, self._body_limit)
+            source_id = self._keys.source_of(request.headers.get("authorization"), body)
+            received_us = self._clock.now_us()
+            items: list[Item]
+            if kind is None:
+                items = self._normaliser.batch(body, source_id, received_us)
+            else:
+                items = self._normaliser.single(body, kind, source_id, received_us)
+            if items:
+                await self._writer.submit(items)
+            return Acknowledged()
+        except VigieError as error:
+            return refused(error)
+        except Exception:  # the edge: logged, and answered in the shape that the SDKs understand
+            get(__name__).exception("a tracking call failed")
+            return refused(VigieError("an unexpected error; the log of the service tells more"))
+
+
+class Receipts:
+    """`GET /v1/receipts/{event_id}` with a write key (its own source's events) or the service token (all)."""
+
+    def __init__(self, keys: KeyRing, reads: Reads, service_token: str) -> None:
+        self._keys = keys
+        self._reads = reads
+        self._bearer = f"Bearer {service_token}".encode()
+
+    def routes(self) -> list[Route]:
+        """The one route."""
+        return [Route("/v1/receipts/{event_id:path}", self.receipt)]
+
+    async def receipt(self, request: Request) -> Response:
+        """The verdict on an event."""
+        authorization = request.headers.get("authorization", "")
+        source_id = self._keys.source_of_key(basic_user(authorization))
+        if source_id is None and not hmac.compare_digest(authorization.encode(), self._bearer):
+            return refused(Unauthorized("a receipt needs the write key of its source, or the service token"))
+        found = await run_in_threadpool(self._reads.receipt, request.path_params["event_id"], source_id)
+        return StructResponse(found)
+
+
+class Internal:
+    """Routes for our own processes; the service token is checked before."""
+
+    def __init__(self, reads: Reads, normaliser: Normaliser, writer: Writer, clock: Clock) -> None:
+        self._reads = reads
+        self._normaliser = normaliser
+        self._writer = writer
+        self._clock = clock
+
+    def routes(self) -> list[Route]:
+        """All below `/internal`."""
+        return [
+            Route("/internal/customers", self.customers, methods=["POST"]),
+            Route("/internal/timeline", self.timeline, methods=["POST"]),
+            Route("/internal/import", self.take_import, methods=["POST"]),
+            Route("/internal/quarantine", self.quarantine),
+            Route("/internal/status", self.status),
+        ]
+
+    async def customers(self, request: Request) -> Response:
+        """Profiles, identities and consent of many customers."""
+        asked = decode(await request.body(), CustomersRequest)
+        return StructResponse(await run_in_threadpool(self._reads.customers, asked))
+
+    async def timeline(self, request: Request) -> Response:
+        """A customer's events."""
+        asked = decode(await request.body(), TimelineRequest)
+        return StructResponse(await run_in_threadpool(self._reads.timeline, asked))
+
+    async def take_import(self, request: Request) -> Response:
+        """Records of a file, in one transaction."""
+        body = await read_body(request, MAX_IMPORT_BYTES)
+        items = await run_in_threadpool(self._drafted, body)
+        outcomes = await self._writer.submit(items) if items else []
+        return StructResponse(_import_answer(items, outcomes, self._writer.end))
+
+    async def quarantine(self, request: Request) -> Response:
+        """Quarantined events, newest first."""
+        before = _whole(request.query_params.get("before"), None)
+        limit = _whole(request.query_params.get("limit"), 50)
+        return StructResponse(await run_in_threadpool(self._reads.quarantine, before, limit or 50))
+
+    async def status(self, _request: Request) -> Response:
+        """Where the log ends, what waits, what was counted, what is wrong."""
+        problem = self._writer.problem
+        body: dict[str, Any] = {
+            "service": "ingest",
+            "now_us": self._clock.now_us(),
+            "offsets": {"events": self._writer.end},
+            "lag": {"waiting_events": self._writer.waiting},
+            **await run_in_threadpool(self._reads.counts),
+            "problems": [problem] if problem else [],
+        }
+        return Response(msgspec.json.encode(body), media_type="application/json")
+
+    def _drafted(self, body: bytes) -> list[Item]:
+        asked = decode(body, ImportRequest)
+        if len(asked.records) > MAX_IMPORT_RECORDS:
+            raise InvalidInput(f"an import request holds at most {MAX_IMPORT_RECORDS} records")
+        if not asked.source_id:
+            raise InvalidInput("an import request needs a source_id")
+        now_us = self._clock.now_us()
+        return [self._normaliser.imported(record, asked.source_id, now_us) for record in asked.records]
+
+
+def refused(error: VigieError) -> Response:
+    """An error on the tracking routes: `{"code","message"}`, and when to come back if it is worth it."""
+    status = 413 if isinstance(error, BodyTooLarge) else HTTP_STATUS.get(error.code, 500)
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.retryable else None
+    return JSONResponse({"code": error.code, "message": error.message}, status_code=status, headers=headers)
+
+
+def _import_answer(items: list[Item], outcomes: list[int], end: int) -> ImportAnswer:
+    refusals = [
+        RefusedRecord(index=index, code=item.code, reason=item.reason)
+        for index, item in enumerate(items)
+        if isinstance(item, Refusal)
+    ]
+    drafts = [outcome for item, outcome in zip(items, outcomes, strict=True) if not isinstance(item, Refusal)]
+    duplicates = drafts.count(DUPLICATE)
+    return ImportAnswer(
+        accepted=len(drafts) - duplicates, duplicates=duplicates, refused=refusals, end=Position(0, end)
+    )
+
+
+def _whole(text: str | None, default: int | None) -> int | None:
+    if text is None:
+        return default
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is no whole number") from error

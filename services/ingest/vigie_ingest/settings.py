@@ -1,0 +1,37 @@
+"""Settings of ingest, read once from the environment in `__main__` (`VIGIE_…`)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vigie_contracts.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Each field is the environment variable `VIGIE_` + its name in capitals.
+
+    `ingest_write_keys`: `KEY=SOURCE_ID`, comma separated. `ingest_queue_events`: events that may wait for the writer
+    before senders are told to come back (429). `ingest_max_body_bytes` bounds a body before and after decompression.
+    `ingest_unset_denied`: consent purposes that count as denied until stated (default: all allowed until stated).
+    """
+
+    service_token: str
+    ingest_write_keys: tuple[str, ...]
+    data: Path = Path(".vigie")
+    feature_repo: Path = Path("feature_repo")
+    log_level: str = "INFO"
+    ingest_host: str = "127.0.0.1"
+    ingest_port: int = 8701
+    ingest_queue_events: int = 20_000
+    ingest_max_body_bytes: int = 5_000_000
+    ingest_unset_denied: tuple[str, ...] = ()
+
+    def sources(self) -> dict[str, str]:
+        """Write key -> source id; InvalidInput unless each entry is KEY=SOURCE_ID."""
+        found: dict[str, str] = {}
+        for entry in self.ingest_write_keys:
+            key, separator, source_id = entry.partition("=")
+            if not (key and separator and source_id):
+                raise InvalidInput("VIGIE_INGEST_WRITE_KEYS must be KEY=SOURCE_ID, comma separated")
+            found[key] = source_id
+        return found

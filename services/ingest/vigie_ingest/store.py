@@ -1,0 +1,478 @@
+"""All SQL of ingest. One file, one writer: receipts, identities, profiles, consent and the log commit together.
+
+`recent` takes one appended row an event; `settle` moves them in sorted runs into `receipts` (deduplication, by hash)
+and `timeline` (by member), because single random inserts into large trees cost more than everything else.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection as Connection
+from sqlalchemy import Engine as Engine
+from sqlalchemy import event
+from vigie_kit.database import open_engine
+from vigie_kit.sqlite_log import SqliteLogWriter
+
+from vigie_ingest.identity import Identity, Member, Party
+
+DATABASE = "ingest.db"
+LOG = "events"
+
+_DDL = (
+    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS recent (number INTEGER PRIMARY KEY, hash INTEGER NOT NULL, member_no INTEGER,"
+    " effective_at_us INTEGER, category TEXT)",
+    "CREATE TABLE IF NOT EXISTS receipts (hash INTEGER PRIMARY KEY, number INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS timeline (member_no INTEGER NOT NULL, effective_at_us INTEGER NOT NULL,"
+    " number INTEGER NOT NULL, category TEXT, PRIMARY KEY (member_no, effective_at_us, number)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS duplicates (hash INTEGER PRIMARY KEY, count INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS notes (hash INTEGER NOT NULL, note TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS notes_by_hash ON notes (hash)",
+    "CREATE TABLE IF NOT EXISTS quarantine (id INTEGER PRIMARY KEY, source_id TEXT NOT NULL, event_id TEXT NOT NULL,"
+    " received_at_us INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL,"
+    " released_at_us INTEGER)",
+    "CREATE TABLE IF NOT EXISTS members (member_no INTEGER PRIMARY KEY, member_id TEXT NOT NULL UNIQUE,"
+    " customer_id TEXT NOT NULL, minted_at_us INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS members_by_customer ON members (customer_id)",
+    "CREATE TABLE IF NOT EXISTS map_history (member_no INTEGER NOT NULL, customer_id TEXT NOT NULL,"
+    " from_us INTEGER NOT NULL, until_us INTEGER, because TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS map_history_by_member ON map_history (member_no)",
+    "CREATE TABLE IF NOT EXISTS identities (namespace TEXT NOT NULL, value TEXT NOT NULL, member_no INTEGER NOT NULL,"
+    " linked_at_us INTEGER NOT NULL, joined INTEGER, shared INTEGER NOT NULL, PRIMARY KEY (namespace, value))"
+    " WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS identities_by_member ON identities (member_no)",
+    "CREATE TABLE IF NOT EXISTS attributes (member_no INTEGER NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,"
+    " effective_at_us INTEGER NOT NULL, known_at_us INTEGER NOT NULL, source_id TEXT NOT NULL, event_id TEXT NOT NULL,"
+    " PRIMARY KEY (member_no, name)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS consents (member_no INTEGER NOT NULL, purpose TEXT NOT NULL, state TEXT NOT NULL,"
+    " since_us INTEGER NOT NULL, effective_at_us INTEGER NOT NULL, known_at_us INTEGER NOT NULL,"
+    " source_id TEXT NOT NULL, event_id TEXT NOT NULL, PRIMARY KEY (member_no, purpose)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS accounts (member_no INTEGER NOT NULL, account_id TEXT NOT NULL,"
+    " effective_at_us INTEGER NOT NULL, traits TEXT NOT NULL, PRIMARY KEY (member_no, account_id)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS counters (source_id TEXT NOT NULL, verdict TEXT NOT NULL, count INTEGER NOT NULL,"
+    " PRIMARY KEY (source_id, verdict)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS uncatalogued (source_id TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL,"
+    " last_at_us INTEGER NOT NULL, PRIMARY KEY (source_id, name)) WITHOUT ROWID",
+)
+
+_LATER = (
+    "(excluded.effective_at_us, excluded.known_at_us, excluded.source_id, excluded.event_id) >"
+    " ({0}.effective_at_us, {0}.known_at_us, {0}.source_id, {0}.event_id)"
+)
+_PUT_ATTRIBUTE = (
+    "INSERT INTO attributes (member_no, name, value, effective_at_us, known_at_us, source_id, event_id)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (member_no, name) DO UPDATE SET value = excluded.value,"
+    " effective_at_us = excluded.effective_at_us, known_at_us = excluded.known_at_us,"
+    " source_id = excluded.source_id, event_id = excluded.event_id WHERE " + _LATER.format("attributes")
+)
+_PUT_CONSENT = (
+    "INSERT OR REPLACE INTO consents (member_no, purpose, state, since_us, effective_at_us, known_at_us, source_id,"
+    " event_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_PUT_ACCOUNT = (
+    "INSERT INTO accounts (member_no, account_id, effective_at_us, traits) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (member_no, account_id) DO UPDATE SET effective_at_us = excluded.effective_at_us,"
+    " traits = excluded.traits WHERE excluded.effective_at_us >= accounts.effective_at_us"
+)
+
+_json = msgspec.json.encode
+
+
+class Consent(NamedTuple):
+    """A member's standing statement for a purpose."""
+
+    state: str
+    since_us: int
+    effective_at_us: int
+    known_at_us: int
+    source_id: str
+    event_id: str
+
+
+SentAs = tuple[str, str, int]
+"""(source_id, event_id, received_at_us)."""
+
+
+class _Sent(msgspec.Struct, frozen=True):
+    source_id: str
+    event_id: str
+    received_at_us: int
+
+
+_SENT = msgspec.json.Decoder(_Sent)
+
+
+def open_database(data: Path) -> Engine:
+    """The engine of `ingest.db`, its tables made."""
+    engine = open_engine(data / DATABASE)
+    event.listen(engine, "connect", _enlarge_cache)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        for statement in _DDL:
+            connection.exec_driver_sql(statement)
+        SqliteLogWriter(LOG).create(connection)
+        connection.exec_driver_sql("COMMIT")
+    return engine
+
+
+def _enlarge_cache(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA cache_size = -32768")
+
+
+def _many(connection: Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    if rows:
+        connection.exec_driver_sql(sql, list(rows))
+
+
+# ---- receipts and deduplication --------------------
+
+
+def find_receipts(connection: Connection, hashes: Sequence[int]) -> dict[int, int]:
+    """Settled hash -> log number, or minus the number of a quarantined event."""
+    sql = "SELECT hash, number FROM receipts WHERE hash IN (SELECT value FROM json_each(?))"
+    rows = connection.exec_driver_sql(sql, (_json(hashes).decode(),))
+    return dict(rows.tuples().all())
+
+
+def recent_receipts(connection: Connection) -> dict[int, int]:
+    """The hashes that are not settled yet; a later row of the same hash replaces an earlier one."""
+    rows = connection.exec_driver_sql("SELECT hash, number FROM recent ORDER BY number > 0, number")
+    return dict(rows.tuples().all())
+
+
+def sent_as(connection: Connection, numbers: Iterable[int]) -> dict[int, SentAs]:
+    """Number -> (source_id, event_id, received_at_us) of accepted (positive) and quarantined (negative) events."""
+    wanted = list(numbers)
+    found: dict[int, SentAs] = {}
+    for number, payload in payloads(connection, [n for n in wanted if n > 0]).items():
+        sent = _SENT.decode(payload)
+        found[number] = (sent.source_id, sent.event_id, sent.received_at_us)
+    rows = connection.exec_driver_sql(
+        "SELECT -id, source_id, event_id, received_at_us FROM quarantine WHERE id IN (SELECT value FROM json_each(?))",
+        (_json([-n for n in wanted if n < 0]).decode(),),
+    )
+    found.update((number, (source, event_id, at)) for number, source, event_id, at in rows)
+    return found
+
+
+def payloads(connection: Connection, numbers: Sequence[int]) -> dict[int, bytes]:
+    """Log records by number."""
+    sql = f"SELECT number, payload FROM log_{LOG} WHERE number IN (SELECT value FROM json_each(?))"
+    return dict(connection.exec_driver_sql(sql, (_json(numbers).decode(),)).tuples().all())
+
+
+def put_recent(connection: Connection, rows: Sequence[tuple[int, int, int | None, int | None, str | None]]) -> None:
+    """(number, hash, member_no, effective_at_us, category) of accepted and quarantined events."""
+    _many(connection, "INSERT INTO recent VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def settle(connection: Connection) -> None:
+    """Move `recent` into its trees in sorted runs."""
+    connection.exec_driver_sql(
+        "INSERT OR REPLACE INTO receipts SELECT hash, number FROM recent ORDER BY hash, number > 0, number"
+    )
+    connection.exec_driver_sql(
+        "INSERT OR IGNORE INTO timeline SELECT member_no, effective_at_us, number, category FROM recent"
+        " WHERE number > 0 ORDER BY member_no, effective_at_us, number"
+    )
+    connection.exec_driver_sql("DELETE FROM recent")
+
+
+def put_duplicates(connection: Connection, hashes: Sequence[int]) -> None:
+    """Count later copies."""
+    sql = "INSERT INTO duplicates VALUES (?, 1) ON CONFLICT (hash) DO UPDATE SET count = count + 1"
+    _many(connection, sql, [(value,) for value in hashes])
+
+
+def put_notes(connection: Connection, rows: Sequence[tuple[int, str]]) -> None:
+    """What the receipt says beside the verdict."""
+    _many(connection, "INSERT INTO notes VALUES (?, ?)", rows)
+
+
+def put_quarantine(connection: Connection, rows: Sequence[tuple[int, str, str, int, str, str, bytes]]) -> None:
+    """(id, source_id, event_id, received_at_us, code, reason, body)."""
+    sql = "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, NULL)"
+    _many(connection, sql, rows)
+
+
+def next_quarantine_id(connection: Connection) -> int:
+    """The id of the next quarantined event."""
+    return int(connection.exec_driver_sql("SELECT coalesce(max(id), 0) + 1 FROM quarantine").scalar_one())
+
+
+def count(connection: Connection, rows: Sequence[tuple[str, str, int]]) -> None:
+    """Add to (source_id, verdict)."""
+    sql = (
+        "INSERT INTO counters VALUES (?, ?, ?)"
+        " ON CONFLICT (source_id, verdict) DO UPDATE SET count = count + excluded.count"
+    )
+    _many(connection, sql, rows)
+
+
+def count_uncatalogued(connection: Connection, rows: Sequence[tuple[str, str, int, int]]) -> None:
+    """Add to (source_id, name); the last column is when it was last seen."""
+    sql = (
+        "INSERT INTO uncatalogued VALUES (?, ?, ?, ?) ON CONFLICT (source_id, name) DO UPDATE SET"
+        " count = count + excluded.count, last_at_us = max(last_at_us, excluded.last_at_us)"
+    )
+    _many(connection, sql, rows)
+
+
+def meta(connection: Connection, key: str) -> int:
+    """A number kept with the state, 0 when absent."""
+    found = connection.exec_driver_sql("SELECT value FROM meta WHERE key = ?", (key,)).scalar()
+    return int(found or 0)
+
+
+def put_meta(connection: Connection, key: str, value: int) -> None:
+    """Keep a number."""
+    connection.exec_driver_sql("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+# ---- identities --------------------
+
+
+def find_identities(connection: Connection, namespace: str, values: Sequence[str]) -> list[Identity]:
+    """The known identities among these values."""
+    sql = (
+        "SELECT i.value, i.member_no, m.member_id, i.joined, i.shared FROM identities i JOIN members m"
+        " ON m.member_no = i.member_no WHERE i.namespace = ? AND i.value IN (SELECT value FROM json_each(?))"
+    )
+    rows = connection.exec_driver_sql(sql, (namespace, _json(values).decode()))
+    return [
+        Identity(namespace, value, Member(no, name), joined, bool(shared)) for value, no, name, joined, shared in rows
+    ]
+
+
+def last_member_no(connection: Connection) -> int:
+    """The greatest surrogate given."""
+    return int(connection.exec_driver_sql("SELECT coalesce(max(member_no), 0) FROM members").scalar_one())
+
+
+def put_members(connection: Connection, rows: Sequence[tuple[int, str, str, int]]) -> None:
+    """(member_no, member_id, customer_id, minted_at_us)."""
+    _many(connection, "INSERT INTO members VALUES (?, ?, ?, ?)", rows)
+
+
+def put_identities(connection: Connection, rows: Sequence[tuple[str, str, int, int, int | None, bool]]) -> None:
+    """(namespace, value, member_no, linked_at_us, joined, shared); an identity that is there is changed."""
+    sql = (
+        "INSERT INTO identities VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (namespace, value) DO UPDATE SET"
+        " member_no = excluded.member_no, joined = excluded.joined, shared = excluded.shared"
+    )
+    _many(connection, sql, rows)
+
+
+def party_of(connection: Connection, member_no: int) -> Party:
+    """The customer of a member, with all its members and counts of identities."""
+    sql = "SELECT customer_id FROM members WHERE member_no = ?"
+    customer_id = connection.exec_driver_sql(sql, (member_no,)).scalar_one()
+    rows = connection.exec_driver_sql(
+        "SELECT member_no, member_id FROM members WHERE customer_id = ? ORDER BY member_no", (customer_id,)
+    )
+    members = [Member(no, name) for no, name in rows]
+    counts = connection.exec_driver_sql(
+        "SELECT namespace, count(*) FROM identities WHERE member_no IN (SELECT value FROM json_each(?)) GROUP BY 1",
+        (_json([member.number for member in members]).decode(),),
+    )
+    return Party(customer_id, members, dict(counts.tuples().all()))
+
+
+def move(connection: Connection, members: Sequence[Member], to: str, known_at_us: int, because: str) -> None:
+    """Put members under another customer, keeping the history."""
+    numbers = [(member.number,) for member in members]
+    _many(
+        connection,
+        "INSERT INTO map_history SELECT member_no, customer_id, minted_at_us, NULL, 'minted' FROM members"
+        " WHERE member_no = ?1 AND NOT EXISTS (SELECT 1 FROM map_history WHERE member_no = ?1)",
+        numbers,
+    )
+    _many(
+        connection,
+        "UPDATE map_history SET until_us = max(from_us, ?) WHERE member_no = ? AND until_us IS NULL",
+        [(known_at_us, member.number) for member in members],
+    )
+    _many(
+        connection,
+        "INSERT INTO map_history VALUES (?, ?, ?, NULL, ?)",
+        [(member.number, to, known_at_us, because) for member in members],
+    )
+    _many(connection, "UPDATE members SET customer_id = ? WHERE member_no = ?", [(to, m.number) for m in members])
+
+
+# ---- profiles and consent --------------------
+
+
+def put_attributes(connection: Connection, rows: Sequence[tuple[int, str, str, int, int, str, str]]) -> None:
+    """(member_no, name, JSON value, effective_at_us, known_at_us, source_id, event_id); the latest statement stays."""
+    _many(connection, _PUT_ATTRIBUTE, rows)
+
+
+def standing_consents(connection: Connection, members: Iterable[int]) -> dict[tuple[int, str], Consent]:
+    """(member_no, purpose) -> statement."""
+    sql = (
+        "SELECT member_no, purpose, state, since_us, effective_at_us, known_at_us, source_id, event_id FROM consents"
+        " WHERE member_no IN (SELECT value FROM json_each(?))"
+    )
+    rows = connection.exec_driver_sql(sql, (_json(sorted(members)).decode(),))
+    return {(row[0], row[1]): Consent(*row[2:]) for row in rows}
+
+
+def put_consents(connection: Connection, rows: dict[tuple[int, str], Consent]) -> None:
+    """Replace statements."""
+    _many(connection, _PUT_CONSENT, [(*key, *consent) for key, consent in rows.items()])
+
+
+def put_accounts(connection: Connection, rows: Sequence[tuple[int, str, int, str]]) -> None:
+    """(member_no, account_id, effective_at_us, JSON traits)."""
+    _many(connection, _PUT_ACCOUNT, rows)
+
+
+# ---- reads --------------------
+
+
+def customers_of_members(connection: Connection, member_ids: Sequence[str]) -> dict[str, str]:
+    """Member id -> id of its customer now."""
+    sql = "SELECT member_id, customer_id FROM members WHERE member_id IN (SELECT value FROM json_each(?))"
+    return dict(connection.exec_driver_sql(sql, (_json(member_ids).decode(),)).tuples().all())
+
+
+def customer_of_identity(connection: Connection, namespace: str, value: str) -> str | None:
+    """Id of the customer that an identity belongs to now."""
+    sql = (
+        "SELECT m.customer_id FROM identities i JOIN members m ON m.member_no = i.member_no"
+        " WHERE i.namespace = ? AND i.value = ?"
+    )
+    return connection.exec_driver_sql(sql, (namespace, value)).scalar()
+
+
+class MemberRow(NamedTuple):
+    """A member of a customer, with its first and last effective instants."""
+
+    customer_id: str
+    number: int
+    member_id: str
+    first_us: int
+    last_us: int
+
+
+def members_of(connection: Connection, customer_ids: Sequence[str]) -> list[MemberRow]:
+    """The members of customers, oldest first."""
+    rows = connection.exec_driver_sql(
+        "SELECT m.customer_id, m.member_no, m.member_id, m.minted_at_us,"
+        " (SELECT min(effective_at_us) FROM timeline t WHERE t.member_no = m.member_no),"
+        " (SELECT max(effective_at_us) FROM timeline t WHERE t.member_no = m.member_no)"
+        " FROM members m WHERE m.customer_id IN (SELECT value FROM json_each(?)) ORDER BY m.member_no",
+        (_json(customer_ids).decode(),),
+    ).all()
+    unsettled = {
+        row[0]: (row[1], row[2])
+        for row in connection.exec_driver_sql(
+            "SELECT member_no, min(effective_at_us), max(effective_at_us) FROM recent"
+            " WHERE member_no IN (SELECT value FROM json_each(?)) GROUP BY member_no",
+            (_json([row[1] for row in rows]).decode(),),
+        )
+    }
+    return [_with_bounds(row, unsettled.get(row[1], (None, None))) for row in rows]
+
+
+def _with_bounds(row: Any, unsettled: tuple[int | None, int | None]) -> MemberRow:
+    customer_id, number, member_id, minted_us, first, last = row
+    firsts = [value for value in (first, unsettled[0]) if value is not None]
+    lasts = [value for value in (last, unsettled[1]) if value is not None]
+    return MemberRow(customer_id, number, member_id, min(firsts, default=minted_us), max(lasts, default=minted_us))
+
+
+def identities_of(connection: Connection, members: Sequence[int]) -> list[tuple[int, str, str, int]]:
+    """(member_no, namespace, value, linked_at_us) in the order of linking."""
+    sql = (
+        "SELECT member_no, namespace, value, linked_at_us FROM identities"
+        " WHERE member_no IN (SELECT value FROM json_each(?)) ORDER BY linked_at_us, namespace, value"
+    )
+    return [tuple(row) for row in connection.exec_driver_sql(sql, (_json(members).decode(),))]
+
+
+def attributes_of(connection: Connection, members: Sequence[int]) -> list[tuple[int, str, str, int, str]]:
+    """(member_no, name, JSON value, effective_at_us, source_id); of equal names the later statement comes last."""
+    sql = (
+        "SELECT member_no, name, value, effective_at_us, source_id FROM attributes WHERE member_no IN"
+        " (SELECT value FROM json_each(?)) ORDER BY name, effective_at_us, known_at_us, source_id, event_id"
+    )
+    return [tuple(row) for row in connection.exec_driver_sql(sql, (_json(members).decode(),))]
+
+
+def timeline_page(
+    connection: Connection, members: Sequence[int], before: tuple[int, int], limit: int, categories: Sequence[str]
+) -> list[int]:
+    """Log numbers, newest first by (effective_at, number), strictly before `before`; no categories means all."""
+    chosen = " AND category IN (SELECT value FROM json_each(?))" if categories else ""
+    extra = (_json(categories).decode(),) if categories else ()
+    found: list[tuple[int, int]] = []
+    for table in ("timeline", "recent"):
+        sql = (
+            f"SELECT effective_at_us, number FROM {table} WHERE member_no = ? AND (effective_at_us, number) < (?, ?)"
+            f"{chosen} ORDER BY effective_at_us DESC, number DESC LIMIT ?"
+        )
+        for member in members:
+            rows = connection.exec_driver_sql(sql, (member, *before, *extra, limit))
+            found.extend((row[0], row[1]) for row in rows)
+    return [number for _, number in sorted(found, reverse=True)[:limit]]
+
+
+class QuarantinedRow(NamedTuple):
+    """A quarantined event."""
+
+    id: int
+    source_id: str
+    event_id: str
+    received_at_us: int
+    code: str
+    reason: str
+    body: bytes
+
+
+def quarantined(connection: Connection, before: int, limit: int) -> list[QuarantinedRow]:
+    """Newest first, with ids below `before`."""
+    sql = (
+        "SELECT id, source_id, event_id, received_at_us, code, reason, body FROM quarantine"
+        " WHERE id < ? ORDER BY id DESC LIMIT ?"
+    )
+    return [QuarantinedRow(*row) for row in connection.exec_driver_sql(sql, (before, limit))]
+
+
+def receipt_number(connection: Connection, value: int) -> int | None:
+    """The number under a hash, settled or not."""
+    recent = recent_number(connection, value)
+    return recent if recent is not None else find_receipts(connection, [value]).get(value)
+
+
+def recent_number(connection: Connection, value: int) -> int | None:
+    """The number under a hash among what is not settled."""
+    sql = "SELECT number FROM recent WHERE hash = ? ORDER BY number > 0 DESC, number DESC LIMIT 1"
+    return connection.exec_driver_sql(sql, (value,)).scalar()
+
+
+def duplicate_count(connection: Connection, value: int) -> int:
+    """How many later copies came."""
+    return int(connection.exec_driver_sql("SELECT count FROM duplicates WHERE hash = ?", (value,)).scalar() or 0)
+
+
+def notes_of(connection: Connection, value: int) -> list[str]:
+    """Notes on a receipt."""
+    return [row[0] for row in connection.exec_driver_sql("SELECT note FROM notes WHERE hash = ?", (value,))]
+
+
+def counters(connection: Connection) -> dict[str, dict[str, int]]:
+    """Source -> verdict -> count."""
+    found: dict[str, dict[str, int]] = {}
+    for source_id, verdict, number in connection.exec_driver_sql("SELECT source_id, verdict, count FROM counters"):
+        found.setdefault(source_id, {})[verdict] = number
+    return found
+
+
+def uncatalogued(connection: Connection, limit: int) -> list[tuple[str, str, int]]:
+    """(source_id, name, count), the most frequent first."""
+    sql = "SELECT source_id, name, count FROM uncatalogued ORDER BY count DESC, name LIMIT ?"
+    return [tuple(row) for row in connection.exec_driver_sql(sql, (limit,))]
