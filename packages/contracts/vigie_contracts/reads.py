@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from vigie_contracts.events import ConsentState, EventKind, Purpose
+from vigie_contracts.catalogue import MicroConversion
+from vigie_contracts.events import ConsentState, Cursor, EventKind, Purpose
+from vigie_contracts.features import FeatureSpec
 from vigie_contracts.offers import Decision, Offer
 from vigie_contracts.scores import Assessment, ReadPoint
 
@@ -161,6 +163,7 @@ class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
     definition: str
     version: int
     size: int
+    because: dict[str, str] = {}
 
 
 class SegmentsAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,6 +192,29 @@ class SegmentMembersRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class MembershipsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     memberships: list[MembershipRow]
+
+
+class CatalogueAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /internal/catalogue`: the declared features (event categories expanded) and micro-conversions."""
+
+    features: list[FeatureSpec]
+    micro_conversions: list[MicroConversion]
+
+
+class FeaturesStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /internal/status` of features. Lags are of the state and the archive behind the log "events".
+
+    `lag["seconds"]` is for how long (system time) the state has been behind. `problems` are sentences; empty is fine.
+    """
+
+    service: str
+    offsets: dict[str, Cursor]
+    lag: dict[str, float]
+    counts: dict[str, int]
+    watermark_us: int | None
+    business_now_us: int
+    rebuilding: bool
+    problems: list[str]
 
 
 # ---- scoring --------------------------------------------------------------------------------------------------------
