@@ -1,0 +1,181 @@
+"""The oracle: docs/features.md read aloud, one customer and one feature at a time, slow and plain.
+
+It shares no code with the stream kernel or the batch query; it exists to prove both right.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from vigie_contracts.events import Event, LogRecord, MapChanged, Position
+from vigie_contracts.features import FeatureSpec
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Record = tuple[Position, LogRecord]
+
+
+def value(
+    feature: FeatureSpec, log: Sequence[Record], customer_id: str, t_us: int, time_zone: str, pos: int | None = None
+) -> int | None:
+    """The feature's value of a customer at (t, pos), from all records of the log (lane 0)."""
+    moment = _Moment(t_us, ZoneInfo(time_zone))
+    applied = [(position, record) for position, record in log if pos is None or position.number <= pos]
+    members = members_at(applied, customer_id, t_us)
+    visible = [
+        record
+        for _, record in applied
+        if isinstance(record, Event)
+        and record.member_id in members
+        and record.known_at_us <= t_us
+        and record.effective_at_us < t_us
+    ]
+    return moment.measure(feature, visible)
+
+
+def members_at(log: Iterable[Record], customer_id: str, t_us: int) -> set[str]:
+    """The members of a customer by the moves known at t; a member that never moved is its own customer."""
+    owner: dict[str, str] = {}
+    for _, record in sorted(log, key=lambda pair: pair[0].number):
+        if isinstance(record, MapChanged) and record.known_at_us <= t_us:
+            for move in record.moves:
+                owner[move.member_id] = move.to_customer_id
+    members = {member for member, customer in owner.items() if customer == customer_id}
+    return members if owner.get(customer_id, customer_id) != customer_id else members | {customer_id}
+
+
+class _Moment:
+    def __init__(self, t_us: int, zone: ZoneInfo) -> None:
+        self.t_us = t_us
+        self.zone = zone
+        self.today = self.day(t_us)
+
+    def day(self, instant_us: int) -> date:
+        return (EPOCH + timedelta(microseconds=instant_us)).astimezone(self.zone).date()
+
+    def edge(self, days: int, window_days: int) -> int:
+        if window_days in (1, 7):
+            at = EPOCH + timedelta(microseconds=self.t_us) - timedelta(hours=24 * days)
+            return _micros(at.replace(minute=0, second=0, microsecond=0))
+        day = self.today - timedelta(days=days)
+        return _micros(datetime(day.year, day.month, day.day, tzinfo=self.zone))
+
+    def measure(self, feature: FeatureSpec, visible: list[Event]) -> int | None:
+        days = feature.window_days or 0
+        matching = [event for event in visible if _matches(event, feature.events, feature.where)]
+        measure = feature.measure
+        if measure == "count":
+            return len(self.inside(matching, days))
+        if measure == "sum":
+            return sum(event.measures.get(feature.value_property or "", 0) for event in self.inside(matching, days))
+        if measure == "trend":
+            before = [e for e in matching if self.edge(2 * days, days) <= e.effective_at_us < self.edge(days, days)]
+            return _ratio(feature, len(self.inside(matching, days)), len(before))
+        if measure == "rate":
+            below = [event for event in visible if _matches(event, feature.denominator, {})]
+            return _ratio(feature, len(self.inside(matching, days)), len(self.inside(below, days)))
+        if measure == "active_days":
+            return len(self.days(matching, days))
+        if measure == "breadth":
+            return len({event.name for event in self.inside(matching, days)})
+        return self.other(feature, matching, visible, days)
+
+    def other(self, feature: FeatureSpec, matching: list[Event], visible: list[Event], days: int) -> int | None:
+        if feature.measure == "streak":
+            return self.streak(matching, days)
+        if feature.measure == "recency":
+            return self.recency(matching)
+        if feature.measure == "tenure":
+            return self.tenure(matching)
+        if feature.measure == "attribute":
+            return _attribute(feature, visible)
+        total = 0
+        for part in feature.components:
+            events = [event for event in visible if _matches(event, part.events, {})]
+            x = len(self.inside(events, days)) if part.measure == "count" else len(self.days(events, days))
+            total += part.weight * min(x, part.cap) // part.cap
+        return total
+
+    def inside(self, events: list[Event], days: int) -> list[Event]:
+        return [event for event in events if event.effective_at_us >= self.edge(days, days)]
+
+    def days(self, events: list[Event], days: int) -> set[date]:
+        first = self.today - timedelta(days=days)
+        return {day for event in events if first <= (day := self.day(event.effective_at_us)) <= self.today}
+
+    def streak(self, events: list[Event], days: int) -> int:
+        active = self.days(events, days)
+        day = self.today if self.today in active else self.today - timedelta(days=1)
+        length = 0
+        while day in active:
+            length += 1
+            day -= timedelta(days=1)
+        return length
+
+    def recency(self, events: list[Event]) -> int | None:
+        if not events:
+            return None
+        last = max(event.effective_at_us for event in events)
+        hours = (self.t_us - last) // 3_600_000_000
+        days = (self.today - self.day(last)).days
+        if hours < 48:
+            return hours
+        return max(48, 24 * days) if days <= 91 else 24 * min(366, 7 * (days // 7))
+
+    def tenure(self, events: list[Event]) -> int | None:
+        if not events:
+            return None
+        days = (self.today - self.day(min(event.effective_at_us for event in events))).days
+        return days if days <= 91 else min(3660, 7 * (days // 7))
+
+
+def _micros(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def _matches(event: Event, names: tuple[str, ...], where: dict[str, str]) -> bool:
+    if not event.catalogued or event.name not in names:
+        return False
+    for key, wanted in where.items():
+        found = event.properties.get(key)
+        if isinstance(found, bool):
+            found = "true" if found else "false"
+        if not isinstance(found, str) or found != wanted:
+            return False
+    return True
+
+
+def _ratio(feature: FeatureSpec, above: int, below: int) -> int:
+    if below == 0:
+        return feature.zero_over_zero if above == 0 else feature.x_over_zero
+    return min(feature.cap, 1000 * above // below)
+
+
+def _attribute(feature: FeatureSpec, visible: list[Event]) -> int | None:
+    name = feature.attribute or ""
+    stating = [event for event in visible if event.kind == "identify" and name in event.traits]
+    if not stating:
+        return None
+    found: Any = max(stating, key=lambda event: event.order_key).traits[name]
+    if found is None:
+        return None
+    if feature.categories:
+        return _category(found, feature.categories)
+    if isinstance(found, bool):
+        return int(found)
+    if not isinstance(found, int | float) or not math.isfinite(found) or abs(found) > 2**53:
+        return None
+    return math.floor(found)
+
+
+def _category(found: Any, categories: tuple[str, ...]) -> int:
+    if isinstance(found, bool):
+        text = "true" if found else "false"
+    elif isinstance(found, str):
+        text = found
+    elif isinstance(found, int | float) and found == math.floor(found):
+        text = str(int(found))
+    else:
+        return -1
+    return list(categories).index(text) if text in categories else -1
