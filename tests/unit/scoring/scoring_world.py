@@ -82,7 +82,7 @@ class World:
             rows={customer_id: row for row, customer_id in enumerate(customer_ids)},
             columns={feature.key: column for column, feature in enumerate(features)},
             values=np.array([[value or 0 for value in row] for row in table], np.int64).reshape(len(rows), len(places)),
-            valid=np.array([[value is not None for value in row] for row in table], bool).reshape(len(rows), len(places)),
+            valid=np.array([[v is not None for v in row] for row in table], bool).reshape(len(rows), len(places)),
             t_us=np.full(len(rows), now_us),
             pos={0: self.applied} if self.applied else {},
             present=np.array([customer_id in self.values for customer_id in customer_ids], bool),

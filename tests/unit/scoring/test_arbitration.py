@@ -109,7 +109,7 @@ def with_contacts(*contacts: Contact, **facts: object) -> Situation:
             "CONTACT_POLICY",
             "2 offers shown within 7 days",
         ),
-        (COACH, with_contacts(Contact("SHOWN", "card", NOW - 7 * DAY_US - 1), Contact("SHOWN", "x", NOW - 1)), None, ""),
+        (COACH, with_contacts(Contact("SHOWN", "x", NOW - 7 * DAY_US - 1), Contact("SHOWN", "x", NOW - 1)), None, ""),
         (COACH, with_contacts(Contact("SHOWN", "card", NOW), Contact("CLICKED", "x", NOW - 1)), None, ""),
         (
             COACH,

@@ -300,11 +300,8 @@ def test_a_merge_moves_facts_to_the_survivor_and_forgets_the_other(world):
     world.known("a", SAFE)
     world.known("b", RISKY)
     world.run()
-    number = world.record(
-        MapChanged(
-            moves=[MapMove(member_id="b", from_customer_id="b", to_customer_id="a")], known_at_us=START, because="user id"
-        )
-    )
+    move = MapMove(member_id="b", from_customer_id="b", to_customer_id="a")
+    number = world.record(MapChanged(moves=[move], known_at_us=START, because="user id"))
     world.changed("a", number, why="map")
     world.changed("b", number, why="map")
     world.run()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -48,12 +49,12 @@ def fill(store, rows, segment_members):
 
 def naive(rows, request, segment_members):
     def kept(one):
-        probability = one.probability
+        probability = -1.0 if one.probability is None else one.probability
         return (
             (not request.bands or one.band in request.bands)
             and (not request.segment_keys or one.customer_id in segment_members)
-            and (request.probability_min is None or (probability is not None and probability >= request.probability_min))
-            and (request.probability_max is None or (probability is not None and probability <= request.probability_max))
+            and (request.probability_min is None or probability >= request.probability_min)
+            and (request.probability_max is None or 0 <= probability <= request.probability_max)
             and (request.scored_since_us is None or (one.scored_at_us or -1) >= request.scored_since_us)
             and (
                 request.inactive_for_days is None
@@ -91,9 +92,7 @@ def test_pages_put_together_are_the_naive_sort(store, rows, limit, **asked):
     found, after = [], None
     while True:
         with store.reading() as snapshot:
-            page = snapshot.work_list(
-                WorkListRequest(definition="closure", limit=limit, after=after, with_total=True, **asked), "closure", NOW
-            )
+            page = snapshot.work_list(msgspec.structs.replace(request, after=after), "closure", NOW)
         assert page.total == len(expected)
         assert len(page.rows) == min(limit, len(expected) - len(found))
         found += [(one.customer_id, one.order_value) for one in page.rows]

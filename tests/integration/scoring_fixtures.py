@@ -1,0 +1,185 @@
+"""A real MLflow server, the service in its own process, and logs to feed it, for the tests of scoring."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+from mlflow import MlflowClient
+from vigie_contracts.features import FeatureTable
+from vigie_contracts.models import PROPENSITY_MODEL
+
+from tests.unit.scoring.scoring_models import churn_booster, propensity_booster, write_model
+
+REPO = Path(__file__).parent / "scoring_repo"
+TABLE = FeatureTable.load(REPO)
+CHURN_MODEL = "vigie-churn-closure"
+OFFER_CODES = ["savings", "card", "waiver"]
+TOKEN = "test-token"
+DEADLINE_SECONDS = 60.0
+
+T = TypeVar("T")
+
+
+def until(probe: Callable[[], T], what: str, seconds: float = DEADLINE_SECONDS) -> T:
+    """Poll until the probe answers something true; fails with `what` at the deadline."""
+    end = time.monotonic() + seconds
+    while True:
+        found = probe()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {seconds} s for {what}; last: {found!r}")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+class Process:
+    """A child process with its own log file; ended by its id."""
+
+    def __init__(self, arguments: list[str], environ: dict[str, str], log: Path) -> None:
+        self.log = log
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("VIGIE_")}
+        with log.open("ab") as output:
+            self.child = subprocess.Popen(arguments, env={**clean, **environ}, stdout=output, stderr=output)
+
+    def ended(self) -> bool:
+        return self.child.poll() is not None
+
+    def stop(self) -> int:
+        """SIGTERM, then wait; SIGKILL after 15 s."""
+        if not self.ended():
+            self.child.send_signal(signal.SIGTERM)
+        try:
+            return self.child.wait(15)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            return self.child.wait()
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """An MLflow server on SQLite in `folder`; yields its address."""
+    port = free_port()
+    arguments = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    environ = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = Process(arguments, environ, folder / "mlflow.log")
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: _answers(f"{address}/health"), "MLflow", 90)
+        yield address
+    finally:
+        server.stop()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+class Registry:
+    """Registers tiny models the way training does, and moves aliases."""
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self.client = MlflowClient(tracking_uri=address)
+        self._folder = folder
+
+    def churn(self, seed: int = 0, **changes: Any) -> str:
+        """Register a churn version; returns its number."""
+        directory = self._folder / f"churn-{time.monotonic_ns()}"
+        write_model(directory, TABLE, churn_booster(seed), **changes)
+        return self.register(CHURN_MODEL, directory)
+
+    def propensity(self, seed: int = 0) -> str:
+        """Register a propensity version; returns its number."""
+        directory = self._folder / f"offers-{time.monotonic_ns()}"
+        write_model(directory, TABLE, propensity_booster(OFFER_CODES, seed), kind="propensity", offers=OFFER_CODES)
+        return self.register(PROPENSITY_MODEL, directory)
+
+    def register(self, name: str, directory: Path) -> str:
+        """Log a folder as a run's artifact and register it as the next version."""
+        if not self.client.search_registered_models(f"name = '{name}'"):
+            self.client.create_registered_model(name)
+        run = self.client.create_run("0")
+        self.client.log_artifacts(run.info.run_id, str(directory), "model")
+        source = f"{run.info.artifact_uri}/model"
+        return str(self.client.create_model_version(name, source, run.info.run_id).version)
+
+    def promote(self, name: str, version: str, gate: str | None = "held", alias: str = "champion") -> None:
+        """Move an alias; with `gate`, tag the version as promotion does."""
+        if gate is not None:
+            self.client.set_model_version_tag(name, version, "vigie.gate", gate)
+        self.client.set_registered_model_alias(name, alias, version)
+
+
+class Service:
+    """The scoring service as a process on a data directory."""
+
+    def __init__(self, data: Path, mlflow_uri: str, **settings: str) -> None:
+        self.data = data
+        self.port = free_port()
+        self.environ = {
+            "VIGIE_DATA": str(data),
+            "VIGIE_FEATURE_REPO": str(REPO),
+            "VIGIE_SERVICE_TOKEN": TOKEN,
+            "VIGIE_MLFLOW_URI": mlflow_uri,
+            "VIGIE_SCORING_PORT": str(self.port),
+            "VIGIE_SCORING_POLL_SECONDS": "0.2",
+            **settings,
+        }
+        self.client = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10
+        )
+        self.process: Process | None = None
+
+    def start(self, failpoint: str = "") -> "Service":
+        """Start and wait until ready (or, with a failpoint, return at once)."""
+        environ = {**self.environ, **({"VIGIE_FAILPOINT": failpoint} if failpoint else {})}
+        self.process = Process([sys.executable, "-m", "vigie_scoring"], environ, self.data / "scoring.log")
+        if not failpoint:
+            until(self._ready, "the service to be ready")
+        return self
+
+    def _ready(self) -> bool:
+        if self.process is not None and self.process.ended():
+            raise AssertionError(f"the service ended: {self.process.log.read_text()[-2000:]}")
+        try:
+            return self.client.get("/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def stop(self) -> int:
+        """End it; returns the exit status."""
+        assert self.process is not None
+        return self.process.stop()
+
+    def post(self, path: str, body: Any, answer: type[T]) -> T:
+        """A struct for a struct."""
+        response = self.client.post(path, content=msgspec.json.encode(body))
+        assert response.status_code == 200, response.text
+        return msgspec.json.decode(response.content, type=answer)
+
+    def get(self, path: str) -> Any:
+        """JSON of a GET."""
+        response = self.client.get(path)
+        assert response.status_code == 200, response.text
+        return response.json()
