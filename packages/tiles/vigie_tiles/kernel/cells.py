@@ -1,0 +1,74 @@
+"""The decoded cells of the members of many customers, with their ages at each customer's read instant."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from vigie_contracts.errors import LimitExceeded, PastReadPoint
+from vigie_contracts.instants import HOUR_US, format_instant
+
+from vigie_tiles.codec import decode
+from vigie_tiles.layout import AGE_BITS, Kind, Layout
+from vigie_tiles.local_days import Ints
+
+MAX_MEMBERS = 32
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Sorted by (member, slot, age). `row` is the customer's row of each cell, `row_of_member` of each blob."""
+
+    rows: int
+    t_us: Ints
+    day: Ints
+    member: Ints
+    row: Ints
+    row_of_member: Ints
+    slot: Ints
+    kind: Ints
+    age: Ints
+    value: Ints
+    attributes: list[bytes]
+
+    @property
+    def joined(self) -> bool:
+        """Whether some customer has more than one member."""
+        return len(self.row_of_member) > 1 and bool((self.row_of_member[1:] == self.row_of_member[:-1]).any())
+
+
+def read_cells(layout: Layout, blobs_by_row: Sequence[Sequence[bytes]], t_us: Sequence[int] | Ints | int) -> Cells:
+    """Decode all blobs; hours and local days of age count back from the row's `t_us`.
+
+    PastReadPoint when some `t_us` is not after everything folded in; LimitExceeded for more than 32 members.
+    """
+    rows = len(blobs_by_row)
+    counts = np.fromiter(map(len, blobs_by_row), dtype=np.int64, count=rows)
+    if rows and counts.max() > MAX_MEMBERS:
+        raise LimitExceeded(f"a customer has {counts.max()} members; at most {MAX_MEMBERS} can be read together")
+    instants = np.empty(rows, dtype=np.int64)
+    instants[:] = t_us
+    states = decode([blob for blobs in blobs_by_row for blob in blobs], layout.hash)
+    row_of_member = np.repeat(np.arange(rows, dtype=np.int64), counts)
+    member_t = instants[row_of_member]
+    _check_read_point(member_t, states.newest)
+    days = layout.days.day(instants)
+    steps = np.zeros((4, len(states.newest)), dtype=np.int64)
+    steps[Kind.HOUR] = member_t // HOUR_US - states.newest // HOUR_US
+    steps[Kind.DAY] = days[row_of_member] - layout.days.day(states.newest)
+    slot = states.code >> AGE_BITS
+    kind = layout.kinds[slot]
+    age = (states.code & ((1 << AGE_BITS) - 1)) + steps[kind, states.member]
+    row = row_of_member[states.member]
+    return Cells(
+        rows, instants, days, states.member, row, row_of_member, slot, kind, age, states.value, states.attributes
+    )
+
+
+def _check_read_point(t_us: Ints, newest_us: Ints) -> None:
+    early = np.flatnonzero(t_us <= newest_us)
+    if len(early):
+        t, newest = int(t_us[early[0]]), int(newest_us[early[0]])
+        raise PastReadPoint(
+            f"tiles hold an event of {format_instant(newest)} and cannot be read at {format_instant(t)}: "
+            "read at a later instant, or use the batch kernel for the past"
+        )

@@ -1,0 +1,147 @@
+"""What to compute for a list of features, worked out once: which cells matter and how they combine.
+
+Features share groups. Each distinct group becomes a run of columns; one gather and one `reduceat` fold all groups of
+a monoid for all customers at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from vigie_contracts.features import FeatureSpec
+
+from vigie_tiles.layout import Group, Kind, Layout, groups
+from vigie_tiles.local_days import Ints
+
+OLDEST = 511
+"""Ages are clipped here; nothing sees that far."""
+_KEPT_PLANS = 64
+
+
+class Runs:
+    """Distinct tuples of columns, numbered; concatenated for `ufunc.reduceat`."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[int, ...], int] = {}
+
+    def number(self, columns: tuple[int, ...]) -> int:
+        """The number of a run, a new one when it is new."""
+        return self._numbers.setdefault(columns, len(self._numbers))
+
+    def arrays(self) -> tuple[Ints, Ints]:
+        """(columns of all runs, where each run starts)."""
+        counts = np.array([len(run) for run in self._numbers], dtype=np.int64)
+        flat = np.array([column for run in self._numbers for column in run], dtype=np.int64)
+        return flat, np.cumsum(counts) - counts
+
+
+@dataclass
+class Dense:
+    """Columns of a dense table for the slots that a monoid needs; `of_slot` is -1 for the others."""
+
+    slots: dict[int, int] = field(default_factory=dict)
+
+    def column(self, slot: int) -> int:
+        """The column of a slot, a new one when it is new."""
+        return self.slots.setdefault(slot, len(self.slots))
+
+    def of_slot(self, count: int) -> Ints:
+        """Column by slot number."""
+        table = np.full(count, -1, dtype=np.int64)
+        for slot, column in self.slots.items():
+            table[slot] = column
+        return table
+
+
+class Plan:
+    """Index tables for one (layout, features); made by `plan_for`."""
+
+    def __init__(self, layout: Layout, features: Sequence[FeatureSpec]) -> None:
+        self.layout = layout
+        self.features = tuple(features)
+        self.limits = _limits(self.features)
+        self.classes = max(map(len, self.limits), default=0)
+        self.sums, self.breadths, self.days, self.lasts, self.firsts = Runs(), Runs(), Runs(), Runs(), Runs()
+        self._tiles, self._bits, self._ends = Dense(), Dense(), Dense()
+        self.by_measure: dict[str, list[int]] = {}
+        self.runs: list[tuple[int, ...]] = []
+        for number, feature in enumerate(self.features):
+            self.by_measure.setdefault(feature.measure, []).append(number)
+            self.runs.append(tuple(self._run(feature, place, group) for place, group in enumerate(groups(feature))))
+        self._freeze()
+
+    def column_runs(self, measure: str, place: int = 0) -> tuple[Ints, Ints]:
+        """(feature numbers of a measure, their runs at a place of their groups)."""
+        return self._column_runs[measure, place]
+
+    def parameters(self, measure: str, name: str) -> Ints:
+        """A parameter of each feature of a measure, as a column."""
+        return self._parameters[measure, name]
+
+    def _run(self, feature: FeatureSpec, place: int, group: Group) -> int:
+        slots = self.layout.columns(group)
+        if group.kind == Kind.LAST:
+            return self.lasts.number(tuple(self._ends.column(slot) for slot in slots))
+        if group.kind == Kind.FIRST:
+            return self.firsts.number(tuple(self._ends.column(slot) for slot in slots))
+        if counts_days(feature, place):
+            return self.days.number(tuple(self._bits.column(slot) for slot in slots))
+        age_class = self.limits[group.kind].index(group.last_age)
+        columns = tuple(self._tiles.column(slot) * self.classes + age_class for slot in slots)
+        return (self.breadths if feature.measure == "breadth" else self.sums).number(columns)
+
+    def _freeze(self) -> None:
+        count = len(self.layout.slots)
+        self.tile_of, self.bit_of, self.end_of = (
+            dense.of_slot(count) for dense in (self._tiles, self._bits, self._ends)
+        )
+        self.tile_count, self.bit_count, self.end_count = (
+            len(dense.slots) for dense in (self._tiles, self._bits, self._ends)
+        )
+        self.first_ends = np.array([self.layout.kinds[slot] == Kind.FIRST for slot in self._ends.slots], dtype=bool)
+        self.class_of = np.full((4, OLDEST + 1), self.classes, dtype=np.int64)
+        for kind in (Kind.HOUR, Kind.DAY):
+            ages = np.searchsorted(np.array(self.limits[kind], dtype=np.int64), np.arange(OLDEST + 1))
+            self.class_of[kind] = np.where(ages < len(self.limits[kind]), ages, self.classes)
+        self.sum_runs, self.breadth_runs, self.day_runs = (runs.arrays() for runs in (self.sums, self.breadths, self.days))
+        self.last_runs, self.first_runs = self.lasts.arrays(), self.firsts.arrays()
+        self._column_runs = {
+            (measure, place): (np.array(rows), np.array([self.runs[row][place] for row in rows], dtype=np.int64))
+            for measure, rows in self.by_measure.items()
+            if measure not in ("attribute", "engagement")
+            for place in range(len(self.runs[rows[0]]))
+        }
+        self._parameters = {
+            (measure, name): np.array([[getattr(self.features[row], name) or 0] for row in rows], dtype=np.int64)
+            for measure, rows in self.by_measure.items()
+            for name in ("zero_over_zero", "x_over_zero", "cap", "window_days")
+        }
+
+
+def counts_days(feature: FeatureSpec, place: int) -> bool:
+    """Whether the feature's group at a place is a set of local days and not a sum."""
+    if feature.measure == "engagement":
+        return feature.components[place].measure == "active_days"
+    return feature.measure in ("active_days", "streak")
+
+
+def plan_for(layout: Layout, features: Sequence[FeatureSpec]) -> Plan:
+    """The plan of these very feature objects, kept with the layout."""
+    key = tuple(map(id, features))
+    plan: Plan | None = layout.plans.get(key)
+    if plan is None:
+        plan = Plan(layout, features)
+        if len(layout.plans) >= _KEPT_PLANS:
+            layout.plans.clear()
+        layout.plans[key] = plan
+    return plan
+
+
+def _limits(features: Sequence[FeatureSpec]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ages (hours, local days) at which a cell leaves some sum of these features."""
+    found: tuple[set[int], set[int]] = (set(), set())
+    for feature in features:
+        for place, group in enumerate(groups(feature)):
+            if group.kind <= Kind.DAY and not counts_days(feature, place):
+                found[group.kind].add(group.last_age)
+    return tuple(sorted(found[0])), tuple(sorted(found[1]))
