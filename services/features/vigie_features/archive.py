@@ -111,7 +111,7 @@ class Archive:
                 path.unlink()
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Archive the records that follow the manifest's end, durably; nothing of it exists before the manifest does."""
+        """Archive the records that follow the manifest's end; nothing of it exists before the manifest names it."""
         rows = rows_by_kind(entries)
         end = advance(self.manifest.end, entries)
         first, last = entries[0].position, entries[-1].position

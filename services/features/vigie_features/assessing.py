@@ -4,7 +4,6 @@ The consumer, the sweep and the rebuild all end here, inside their transaction.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from vigie_contracts.features import FeatureSpec, FeatureTable
 from vigie_contracts.segments import Segment
@@ -12,18 +11,8 @@ from vigie_tiles import kernel
 from vigie_tiles.layout import Layout
 
 from vigie_features import domain
-from vigie_features.domain import Cause, Column
-from vigie_features.store import CustomerState, StoredTile, Transaction
-
-
-@dataclass(frozen=True)
-class Customer:
-    """A customer's state: its members' blobs and the instant at which it may be read."""
-
-    customer_id: str
-    blobs: list[bytes]
-    newest_us: int
-    t_us: int
+from vigie_features.domain import Cause, Column, CustomerRead, StoredTile
+from vigie_features.store import CustomerState, Transaction
 
 
 class Assessor:
@@ -63,20 +52,13 @@ class Assessor:
 
     def _customers(
         self, tx: Transaction, customer_ids: Sequence[str], folded: Mapping[str, StoredTile], now_us: int
-    ) -> list[Customer]:
+    ) -> list[CustomerRead]:
         members = tx.members_of(customer_ids)
         wanted = {member_id for found in members.values() for member_id in found if member_id not in folded}
-        tiles = tx.tiles(wanted) | dict(folded)
-        found: list[Customer] = []
-        for customer_id, member_ids in members.items():
-            own = [tiles[member_id] for member_id in member_ids if member_id in tiles]
-            if own:
-                newest_us = max(tile.newest_us for tile in own)
-                blobs = [tile.blob for tile in own]
-                found.append(Customer(customer_id, blobs, newest_us, max(now_us, newest_us + 1)))
-        return found
+        reads = domain.customer_reads(members, tx.tiles(wanted) | dict(folded), now_us)
+        return [read for read in reads if read.blobs]
 
-    def _states(self, customers: Sequence[Customer]) -> list[CustomerState]:
+    def _states(self, customers: Sequence[CustomerRead]) -> list[CustomerState]:
         if not customers:
             return []
         blobs, instants = [row.blobs for row in customers], [row.t_us for row in customers]
@@ -87,7 +69,11 @@ class Assessor:
         ]
 
     def _save_segments(
-        self, tx: Transaction, customers: Sequence[Customer], causes: Mapping[str, Cause], instants: Mapping[str, int]
+        self,
+        tx: Transaction,
+        customers: Sequence[CustomerRead],
+        causes: Mapping[str, Cause],
+        instants: Mapping[str, int],
     ) -> None:
         after = dict(zip((row.customer_id for row in customers), self._memberships(customers), strict=True))
         before = tx.memberships(list(causes))
@@ -104,7 +90,7 @@ class Assessor:
         ]
         tx.save_moves(moves)
 
-    def _memberships(self, customers: Sequence[Customer]) -> list[dict[str, int]]:
+    def _memberships(self, customers: Sequence[CustomerRead]) -> list[dict[str, int]]:
         if not customers:
             return []
         blobs, instants = [row.blobs for row in customers], [row.t_us for row in customers]

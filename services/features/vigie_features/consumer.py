@@ -9,8 +9,8 @@ from vigie_tiles.layout import Layout
 
 from vigie_features import domain
 from vigie_features.assessing import Assessor
-from vigie_features.domain import Batch
-from vigie_features.store import Store, StoredTile, Transaction
+from vigie_features.domain import Batch, StoredTile
+from vigie_features.store import Store, Transaction
 
 
 class Consumer:

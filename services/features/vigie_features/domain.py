@@ -28,6 +28,43 @@ Why = Literal["event", "sweep", "map", "rebuild"]
 Bools = NDArray[np.bool_]
 
 
+class StoredTile(NamedTuple):
+    """A member's state and the newest effective_at or known_at in it."""
+
+    blob: bytes
+    newest_us: int
+
+
+@dataclass(frozen=True)
+class CustomerRead:
+    """A customer's state (its members' blobs) and the earliest instant, not before now, at which it can be read."""
+
+    customer_id: str
+    blobs: list[bytes]
+    newest_us: int
+    t_us: int
+
+
+def customer_reads(
+    members: Mapping[str, Sequence[str]], tiles: Mapping[str, StoredTile], now_us: int
+) -> list[CustomerRead]:
+    """Every customer asked for, in order; one without state has no blobs and is read now."""
+    found: list[CustomerRead] = []
+    for customer_id, member_ids in members.items():
+        own = [tiles[member_id] for member_id in member_ids if member_id in tiles]
+        newest_us = max((tile.newest_us for tile in own), default=-1)
+        found.append(CustomerRead(customer_id, [tile.blob for tile in own], newest_us, max(now_us, newest_us + 1)))
+    return found
+
+
+def rows(values: NDArray[np.int64], valid: Bools) -> list[list[int | None]]:
+    """A matrix as lists with null where it is not valid."""
+    return [
+        [value if known else None for value, known in zip(row, flags, strict=True)]
+        for row, flags in zip(values.tolist(), valid.tolist(), strict=True)
+    ]
+
+
 class Column(NamedTuple):
     """A feature of n customers: integers and which of them are not null."""
 
@@ -101,11 +138,13 @@ def holds(node: Node, columns: Mapping[str, Column], count: int) -> Bools:
     """Of which of `count` customers a checked predicate without scores holds; shape (count,)."""
     match node:
         case Comparison(subject, sign, value):
-            return columns[subject].valid & _compared(columns[subject].values, sign, value)
+            column = columns[subject]
+            return np.asarray(column.valid & _COMPARE[sign](column.values, value), dtype=np.bool_)
         case OneOf(subject, values, negated):
-            return columns[subject].valid & (np.isin(columns[subject].values, np.array(values)) != negated)
+            column = columns[subject]
+            return np.asarray(column.valid & (np.isin(column.values, np.array(values)) != negated), dtype=np.bool_)
         case IsNull(subject, negated):
-            return columns[subject].valid == negated
+            return np.asarray(columns[subject].valid == negated, dtype=np.bool_)
         case Not(operand):
             return ~holds(operand, columns, count)
         case And(operands):
@@ -117,10 +156,6 @@ def holds(node: Node, columns: Mapping[str, Column], count: int) -> Bools:
 _COMPARE: dict[str, np.ufunc] = {
     "==": np.equal, "!=": np.not_equal, "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal,
 }
-
-
-def _compared(values: NDArray[np.int64], sign: str, value: object) -> Bools:
-    return np.asarray(_COMPARE[sign](values, value), dtype=np.bool_)
 
 
 def _reduced(combine: np.ufunc, parts: Sequence[Bools], count: int, start: bool) -> Bools:

@@ -18,7 +18,7 @@ from vigie_kit.failpoints import hit
 from vigie_kit.sqlite_log import LANE, SqliteLogWriter
 from vigie_tiles import schema
 
-from vigie_features.domain import Moved
+from vigie_features.domain import Moved, StoredTile
 
 CHANGES, SEGMENTS = "changes", "segments"
 
@@ -29,13 +29,6 @@ _OWN_TABLES = (
     "CREATE TABLE IF NOT EXISTS segment_sizes (key TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
 )
 _AMONG = "IN (SELECT value FROM json_each(?))"
-
-
-class StoredTile(NamedTuple):
-    """A member's state and the newest effective_at or known_at in it."""
-
-    blob: bytes
-    newest_us: int
 
 
 class CustomerState(NamedTuple):
@@ -71,7 +64,8 @@ class Snapshot:
 
     def tiles(self, member_ids: Collection[str]) -> dict[str, StoredTile]:
         """State of the members that have any."""
-        rows = self._rows(f"SELECT member_id, blob, newest_us FROM tiles WHERE member_id {_AMONG}", (_json(member_ids),))
+        sql = f"SELECT member_id, blob, newest_us FROM tiles WHERE member_id {_AMONG}"
+        rows = self._rows(sql, (_json(member_ids),))
         return {member_id: StoredTile(blob, newest_us) for member_id, blob, newest_us in rows}
 
     def customer_of(self, member_ids: Collection[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ IDLE_STEP_US = MINUTE_US
 
 
 class Sweeper:
-    """Visits who is due, a page at a time. The one writer thread calls it, so that nothing moves between its two reads."""
+    """Visits who is due, a page at a time. Only the one writer thread calls it."""
 
     def __init__(self, store: Store, assessor: Assessor, page: int, now_us: Callable[[], int]) -> None:
         self.rows_read = 0

@@ -1,0 +1,104 @@
+"""Puts the service together: declarations, database, log readers, workers, application."""
+
+import threading
+import time
+
+from starlette.applications import Starlette
+from vigie_contracts.catalogue import Catalogue
+from vigie_contracts.features import FeatureTable
+from vigie_contracts.scores import ChurnDefinition
+from vigie_contracts.segments import SegmentTable
+from vigie_kit import installation
+from vigie_kit.clock import Clock
+from vigie_kit.sqlite_log import SqliteLogReader
+from vigie_kit.wakeup import Listener, Notifier
+from vigie_kit.worker import Worker
+from vigie_tiles.layout import Layout
+
+from vigie_features.app import create_app
+from vigie_features.archive import Archive, Archivist
+from vigie_features.assessing import Assessor
+from vigie_features.consumer import Consumer
+from vigie_features.lag import StatusReport
+from vigie_features.reading import Reading
+from vigie_features.rebuild import Rebuild
+from vigie_features.settings import FeaturesSettings
+from vigie_features.store import CHANGES, SEGMENTS, Store
+from vigie_features.sweep import Sweeper
+from vigie_features.writer import Writer
+
+LOG, LOG_FILE = "events", "ingest.db"
+ARCHIVE = "archive"
+ARCHIVE_LOOK_SECONDS = 0.25
+
+
+def compose(settings: FeaturesSettings) -> Starlette:
+    """The application, not started yet; InvalidInput, NotFound or IncompatibleData say what is wrong with the data."""
+    installed = installation.load(settings.data)
+    clock = Clock(installed.clock)
+    catalogue, table = Catalogue.load(settings.feature_repo), FeatureTable.load(settings.feature_repo)
+    definitions = [definition.key for definition in ChurnDefinition.load_all(settings.feature_repo)]
+    segments = SegmentTable.load(settings.feature_repo, table, definitions).without_scores
+    layout = Layout(table, installed.time_zone)
+    store, log = Store(settings.data), SqliteLogReader(settings.data / LOG_FILE, LOG)
+    store.create()
+    assessor = Assessor(table, layout, segments, clock.now_us)
+    rebuild = Rebuild(store, log, table, layout, segments, assessor, settings.batch_records)
+    rebuild.prepare()
+    writer = _writer(settings, store, log, layout, assessor, rebuild, clock)
+    archive = Archive(settings.data / ARCHIVE)
+    archive.open()
+    archive_log = SqliteLogReader(settings.data / LOG_FILE, LOG)
+    listener, stopping = Listener(settings.data / "run", LOG), threading.Event()
+    listener.__enter__()
+    workers = [
+        Worker("writer", writer.step, listener.wait),
+        Worker("archive", _archivist(settings, archive, archive_log).step, lambda: stopping.wait(ARCHIVE_LOOK_SECONDS)),
+    ]
+    status = StatusReport(store, log, archive, clock.now_us, lambda: writer.rebuilt, time.monotonic)
+
+    def stop() -> None:
+        stopping.set()
+        listener.__exit__(None, None, None)
+        for reader in (log, archive_log):
+            reader.close()
+        store.close()
+
+    return create_app(
+        Reading(store, catalogue, table, layout, segments, clock.now_us, lambda: writer.rebuilt),
+        workers,
+        lambda: status.report(workers),
+        settings.service_token,
+        is_rebuilt=lambda: writer.rebuilt,
+        on_stop=stop,
+    )
+
+
+def _writer(
+    settings: FeaturesSettings,
+    store: Store,
+    log: SqliteLogReader,
+    layout: Layout,
+    assessor: Assessor,
+    rebuild: Rebuild,
+    clock: Clock,
+) -> Writer:
+    run = settings.data / "run"
+    return Writer(
+        rebuild,
+        Consumer(store, log, layout, assessor, settings.batch_records),
+        Sweeper(store, assessor, settings.sweep_page, clock.now_us),
+        (Notifier(run, CHANGES), Notifier(run, SEGMENTS)),
+        sweep_seconds=settings.sweep_seconds,
+        system_seconds=time.monotonic,
+    )
+
+
+def _archivist(settings: FeaturesSettings, archive: Archive, log: SqliteLogReader) -> Archivist:
+    return Archivist(
+        archive,
+        log,
+        records=settings.archive_records,
+        seconds=settings.archive_seconds,
+        system_seconds=time.monotonic,
+    )

@@ -1,0 +1,84 @@
+"""How far the state is behind the log, and for how long: what /internal/status says."""
+
+from collections.abc import Callable
+
+from vigie_contracts.instants import HOUR_US
+from vigie_contracts.reads import FeaturesStatus
+from vigie_kit.log import LogReader
+from vigie_kit.sqlite_log import LANE
+from vigie_kit.worker import Worker
+
+from vigie_features.archive import Archive, behind
+from vigie_features.store import Store
+from vigie_features.sweep import WATERMARK
+
+STALE_SECONDS = 60.0
+STALE_WATERMARK_US = 2 * HOUR_US
+
+
+class Lag:
+    """Measures seconds behind: since when (system time) the offset has not reached the log's end of that moment."""
+
+    def __init__(self, system_seconds: Callable[[], float]) -> None:
+        self._system_seconds = system_seconds
+        self._seen: list[tuple[int, float]] = []
+
+    def seconds(self, end: int, applied: int) -> float:
+        """Age of the oldest end seen that is not applied yet; 0 when everything is."""
+        now = self._system_seconds()
+        self._seen = [(number, at) for number, at in self._seen if number > applied]
+        if end > applied and (not self._seen or self._seen[-1][0] < end):
+            self._seen.append((end, now))
+        return round(now - self._seen[0][1], 3) if self._seen else 0.0
+
+
+class StatusReport:
+    """Puts the status together."""
+
+    def __init__(
+        self,
+        store: Store,
+        log: LogReader,
+        archive: Archive,
+        now_us: Callable[[], int],
+        is_rebuilt: Callable[[], bool],
+        system_seconds: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._archive = archive
+        self._now_us = now_us
+        self._is_rebuilt = is_rebuilt
+        self._lag = Lag(system_seconds)
+
+    def report(self, workers: list[Worker]) -> FeaturesStatus:
+        """The status now."""
+        with self._store.snapshot() as snapshot:
+            applied, watermark, counts = snapshot.applied(), snapshot.setting(WATERMARK), snapshot.counts()
+        end, archived = self._log.end(), self._archive.manifest.end
+        seconds = self._lag.seconds(end.get(LANE, 0), applied)
+        now_us, watermark_us = self._now_us(), int(watermark) if watermark else None
+        return FeaturesStatus(
+            service="features",
+            offsets={"events": {LANE: applied}, "log_end": end, "archive": archived},
+            lag={
+                "records": behind(end, {LANE: applied}),
+                "seconds": seconds,
+                "archive_records": behind(end, archived),
+            },
+            counts=counts,
+            watermark_us=watermark_us,
+            business_now_us=now_us,
+            rebuilding=not self._is_rebuilt(),
+            problems=self._problems(workers, seconds, now_us, watermark_us),
+        )
+
+    def _problems(self, workers: list[Worker], seconds: float, now_us: int, watermark_us: int | None) -> list[str]:
+        found = [f"{worker.name}: {worker.last_error}" for worker in workers if worker.last_error is not None]
+        if not self._is_rebuilt():
+            found.append("the tiles are being rebuilt")
+        if seconds > STALE_SECONDS:
+            found.append(f"the state has been behind the log for {seconds:.0f} s: features are stale")
+        if watermark_us is not None and now_us - watermark_us > STALE_WATERMARK_US:
+            found.append("the sweep has not finished for two business hours: features are stale")
+        return found

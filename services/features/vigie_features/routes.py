@@ -1,0 +1,49 @@
+"""The internal routes: each decodes its request, answers in a thread, and encodes the answer."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from vigie_contracts.reads import (
+    EngagementRequest,
+    FeaturesRequest,
+    FeaturesStatus,
+    MembershipsRequest,
+    SegmentMembersRequest,
+)
+from vigie_kit.http import StructResponse, decode
+
+from vigie_features.reading import Reading
+
+T = TypeVar("T")
+
+
+def internal_routes(reading: Reading, status: Callable[[], FeaturesStatus]) -> list[Route]:
+    """Everything below /internal."""
+    return [
+        _posted("/internal/read", FeaturesRequest, reading.features),
+        _posted("/internal/engagement", EngagementRequest, reading.engagement),
+        _got("/internal/segments", reading.segments),
+        _posted("/internal/memberships", MembershipsRequest, reading.memberships),
+        _posted("/internal/segment-members", SegmentMembersRequest, reading.segment_members),
+        _got("/internal/catalogue", reading.catalogue),
+        _got("/internal/status", status),
+    ]
+
+
+def _posted(path: str, type_: type[T], answer: Callable[[T], Any]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        asked = decode(await request.body(), type_)
+        return StructResponse(await run_in_threadpool(answer, asked))
+
+    return Route(path, endpoint, methods=["POST"])
+
+
+def _got(path: str, answer: Callable[[], Any]) -> Route:
+    async def endpoint(_request: Request) -> Response:
+        return StructResponse(await run_in_threadpool(answer))
+
+    return Route(path, endpoint, methods=["GET"])
