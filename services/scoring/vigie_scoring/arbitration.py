@@ -6,7 +6,7 @@ id, and so `decide` on the stored situation gives the stored decision bit for bi
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from vigie_contracts.errors import InvalidInput
@@ -70,6 +70,7 @@ class OfferCatalogue:
         self.policy: ContactPolicy = kept.file.policy
         self.offers = {offer.code: offer for offer in kept.file.offer}
         self.topics = {offer.code: offer.topic for offer in kept.file.offer}
+        self.products = {offer.code: offer.product for offer in kept.file.offer}
         self.hash = hashlib.sha256(msgspec.json.encode(kept, order="sorted")).hexdigest()[:16]
         self.greatest_margin = max((offer.margin_minor for offer in kept.file.offer), default=0)
         _check(kept.file)
@@ -125,15 +126,8 @@ def verdicts_of(catalogue: OfferCatalogue, situation: Situation) -> list[Verdict
 
 def verdict_of(catalogue: OfferCatalogue, offer: Offer, situation: Situation) -> Verdict:
     """Filters in order: consent, validity, eligibility, ownership, suitability, protection, contact policy."""
-    for code, detail in (
-        _consent(situation),
-        _validity(offer, situation),
-        _eligibility(catalogue, offer, situation),
-        _ownership(catalogue, offer, situation),
-        _suitability(catalogue, offer, situation),
-        _protection(situation),
-        _contact_policy(catalogue, offer, situation),
-    ):
+    for passes in _FILTERS:
+        code, detail = passes(catalogue, offer, situation)
         if code is not None:
             return Verdict(offer=offer.code, rejected_by=code, detail=detail)
     return Verdict(offer=offer.code, rejected_by=None)
@@ -143,12 +137,12 @@ Outcome = tuple[VerdictCode | None, str]
 _PASSED: Outcome = (None, "")
 
 
-def _consent(situation: Situation) -> Outcome:
+def _consent(_catalogue: OfferCatalogue, _offer: Offer, situation: Situation) -> Outcome:
     missing = [purpose for purpose in ("profiling", "marketing") if purpose in situation.facts.denied]
     return ("CONSENT", f"denied: {', '.join(missing)}") if missing else _PASSED
 
 
-def _validity(offer: Offer, situation: Situation) -> Outcome:
+def _validity(_catalogue: OfferCatalogue, offer: Offer, situation: Situation) -> Outcome:
     if situation.decided_at_us < offer.active_from_us:
         return "NOT_VALID", "not yet active"
     if offer.active_to_us is not None and situation.decided_at_us >= offer.active_to_us:
@@ -169,9 +163,9 @@ def _eligibility(catalogue: OfferCatalogue, offer: Offer, situation: Situation) 
 def _ownership(catalogue: OfferCatalogue, offer: Offer, situation: Situation) -> Outcome:
     if offer.product in situation.facts.owned:
         return "ALREADY_OWNED", f"holds {offer.product}"
-    taken = {contact.offer for contact in situation.facts.contacts if contact.kind == "ACCEPTED"}
-    if any(catalogue.offers[code].product == offer.product for code in taken if code in catalogue.offers):
-        return "ALREADY_OWNED", f"has accepted an offer of {offer.product}"
+    for contact in situation.facts.contacts:
+        if contact.kind == "ACCEPTED" and catalogue.products.get(contact.offer) == offer.product:
+            return "ALREADY_OWNED", f"has accepted an offer of {offer.product}"
     return _PASSED
 
 
@@ -181,7 +175,7 @@ def _suitability(catalogue: OfferCatalogue, offer: Offer, situation: Situation) 
     return _PASSED
 
 
-def _protection(situation: Situation) -> Outcome:
+def _protection(_catalogue: OfferCatalogue, _offer: Offer, situation: Situation) -> Outcome:
     named = [key for key in PROTECTED_FEATURES if situation.values.get(key)]
     return ("ARREARS_OR_VULNERABLE", ", ".join(named)) if named else _PASSED
 
@@ -198,6 +192,17 @@ def _contact_policy(catalogue: OfferCatalogue, offer: Offer, situation: Situatio
         if contact.kind == "DECLINED" and same_topic and since_us <= contact.at_us < now_us:
             return "CONTACT_POLICY", f"topic {offer.topic} was declined within {policy.cooling_off_days} days"
     return _PASSED
+
+
+_FILTERS: tuple[Callable[[OfferCatalogue, Offer, Situation], Outcome], ...] = (
+    _consent,
+    _validity,
+    _eligibility,
+    _ownership,
+    _suitability,
+    _protection,
+    _contact_policy,
+)
 
 
 # ---- ranking --------------------------------------------------------------------------------------------------------

@@ -123,3 +123,9 @@ def covers(standing: Standing | None, cause: Mapping[int, int]) -> bool:
     if not isinstance(current, ChurnScore):
         return False
     return all(current.read_point.pos.get(lane, 0) >= number for lane, number in cause.items())
+
+
+def is_of(standing: Standing | None, model: LoadedModel | None) -> bool:
+    """Whether the standing score was made by this version."""
+    current = standing.current if standing else None
+    return model is None or (isinstance(current, ChurnScore) and current.model_version == model.version)

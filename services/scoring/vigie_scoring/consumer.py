@@ -15,7 +15,7 @@ from vigie_contracts.scores import ChurnDefinition, ChurnScore
 from vigie_kit import failpoints, logs
 from vigie_kit.log import Entry, LogReader, advance
 
-from vigie_scoring.assessing import Assessed, Batch, assess, covers, recorded
+from vigie_scoring.assessing import Assessed, Batch, assess, covers, is_of, recorded
 from vigie_scoring.block import FeatureBlock
 from vigie_scoring.champions import Serving
 from vigie_scoring.deciding import Decided, Decider
@@ -46,16 +46,18 @@ class Work:
     tickets: list[tuple[str, int]] = field(default_factory=list)
     forced: set[str] = field(default_factory=set)
     rescored: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    rescoring: set[str] = field(default_factory=set)
+    redeciding: set[str] = field(default_factory=set)
 
     @property
     def customer_ids(self) -> list[str]:
-        """Everyone to assess, in order of arrival."""
-        return list(dict.fromkeys((*self.causes, *sorted(self.forced))))
+        """Everyone concerned, in order of arrival."""
+        return list(dict.fromkeys((*self.causes, *sorted(self.forced | self.rescoring | self.redeciding))))
 
     @property
     def is_empty(self) -> bool:
         """Whether there is neither a customer nor an offset to move."""
-        return not self.causes and not self.forced and self.changes is None and not self.rescored
+        return not self.customer_ids and self.changes is None and not self.rescored
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class Consumer:
         self._take_rescoring(work, snapshot)
         room = self._batch - len(work.customer_ids)
         if room > 0:
-            work.forced.update(snapshot.expired_decisions(self._now_us(), room))
+            work.redeciding.update(snapshot.expired_decisions(self._now_us(), room))
         return work
 
     def _take_changes(self, work: Work) -> None:
@@ -220,7 +222,7 @@ class Consumer:
                 continue
             after = progress.after or "" if progress.version == champion.version else ""
             page = snapshot.customers_after(after, room)
-            work.forced.update(page)
+            (work.redeciding if name == PROPENSITY_MODEL else work.rescoring).update(page)
             work.rescored[name] = (champion.version, page[-1] if len(page) == room else None)
             return
 
@@ -258,8 +260,8 @@ class Consumer:
         standing = {
             definition.key: snapshot.standing(work.customer_ids, definition.key) for definition in self._definitions
         }
-        customer_ids = self._to_assess(work, standing, snapshot)
-        batch = Batch(customer_ids, snapshot.facts(customer_ids), block, now_us)
+        customer_ids, waiting = self._to_assess(work, standing, snapshot, serving)
+        batch = Batch(customer_ids, snapshot.facts([*customer_ids, *waiting]), block, now_us)
         assessed = {
             definition.key: assess(
                 batch,
@@ -270,23 +272,30 @@ class Consumer:
             )
             for definition in self._definitions
         }
-        primary = assessed[self._definitions[0].key]
-        stand = snapshot.standing_decisions(customer_ids)
+        first = self._definitions[0].key
+        stood = [_standing_still(waiter, standing[first].get(waiter), first, now_us) for waiter in waiting]
+        primary = [*assessed[first], *stood]
+        stand = snapshot.standing_decisions([*customer_ids, *waiting])
         decided = self._decider.decide(batch, primary, serving.champion(PROPENSITY_MODEL), stand)
         return Findings(batch, assessed, decided, standing, self._shadow(batch, assessed, serving))
 
     def _to_assess(
-        self, work: Work, standing: Mapping[str, Mapping[str, Standing]], snapshot: Snapshot
-    ) -> list[str]:
-        """Without those merged away, and without those whose standing scores already cover the cause."""
+        self, work: Work, standing: Mapping[str, Mapping[str, Standing]], snapshot: Snapshot, serving: Serving
+    ) -> tuple[list[str], list[str]]:
+        """Who is assessed, and who only gets decisions. Nobody merged away; nobody whose scores already cover it."""
         gone = set(snapshot.memberless(work.customer_ids))
-        covered = {
-            customer_id
-            for customer_id, cause in work.causes.items()
-            if customer_id not in work.forced
-            and all(covers(standing[definition.key].get(customer_id), cause) for definition in self._definitions)
-        }
-        return [customer_id for customer_id in work.customer_ids if customer_id not in gone | covered]
+
+        def is_due(customer_id: str) -> bool:
+            if customer_id in work.forced:
+                return True
+            stand = [(standing[d.key].get(customer_id), serving.champion(d.model_name)) for d in self._definitions]
+            if customer_id in work.causes and not all(covers(found, work.causes[customer_id]) for found, _ in stand):
+                return True
+            return customer_id in work.rescoring and not all(is_of(found, champion) for found, champion in stand)
+
+        found = [customer_id for customer_id in work.customer_ids if customer_id not in gone]
+        due = [customer_id for customer_id in found if is_due(customer_id)]
+        return due, sorted(work.redeciding.difference(due, gone))
 
     def _needed(self, serving: Serving) -> list[FeatureSpec]:
         keys = dict.fromkeys((*self._decider.features, *self._segments.features))
@@ -313,7 +322,7 @@ class Consumer:
     # ---- storing
 
     def _save(self, tx: Transaction, findings: Findings, work: Work) -> None:
-        changed: dict[str, dict[str, float | None]] = {}
+        changed: dict[str, dict[str, float]] = {}
         for definition in self._definitions:
             key = definition.key
             changed[key] = self._save_scores(tx, findings.assessed[key], findings.standing[key])
@@ -333,16 +342,14 @@ class Consumer:
 
     def _save_scores(
         self, tx: Transaction, assessed: Sequence[Assessed], standing: Mapping[str, Standing]
-    ) -> dict[str, float | None]:
+    ) -> dict[str, float]:
         """Append the records and let them stand; returns each score's change over 7 days."""
         records = [one.record for one in assessed if one.record is not None]
         numbers = tx.append_scores(records) if records else []
-        changes: dict[str, float | None] = {}
+        changes = tx.changes_over_7_days([r.current for r in records if isinstance(r.current, ChurnScore)])
         rows: list[tuple[str, Standing]] = []
         for record, number in zip(records, numbers, strict=True):
             current = record.current
-            if isinstance(current, ChurnScore):
-                changes[current.customer_id] = tx.change_over_7_days(current)
             before = standing.get(current.customer_id)
             last_update = record.current if record.is_update else before.last_update if before else None
             rows.append(
@@ -352,7 +359,7 @@ class Consumer:
         return changes
 
     def _save_work_list(
-        self, tx: Transaction, findings: Findings, changed: Mapping[str, Mapping[str, float | None]]
+        self, tx: Transaction, findings: Findings, changed: Mapping[str, Mapping[str, float]]
     ) -> None:
         tx.set_work_list(
             _work_row(one, changed[key].get(one.customer_id), findings.batch)
@@ -385,6 +392,12 @@ class Consumer:
         """Per registered model, how far the known customers were re-scored."""
         with self._store.reading() as snapshot:
             return {name: snapshot.rescoring(name) for name in self._model_names()}
+
+
+def _standing_still(customer_id: str, standing: Standing | None, definition: str, now_us: int) -> Assessed:
+    """What stands, for a customer who is not assessed in this pass."""
+    current = standing.current if standing else unavailable(customer_id, definition, "MODEL_UNAVAILABLE", now_us)
+    return Assessed(customer_id, current, None)
 
 
 def _distance(end: Cursor, cursor: Cursor) -> int:

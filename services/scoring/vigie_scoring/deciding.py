@@ -74,13 +74,13 @@ class Decider:
         facts = batch.facts[one.customer_id]
         if facts.denies("profiling", "marketing"):
             return
-        current = one.assessment
-        churned = not isinstance(current, ChurnScore) and current.reason == "ALREADY_CHURNED"
+        instant = batch.instant(one.customer_id)
+        churned = any(at_us < instant for at_us in facts.outcomes.values())
         for channel in self.channels:
             situation = Situation(
                 facts=facts,
                 channel=channel,
-                decided_at_us=batch.instant(one.customer_id),
+                decided_at_us=instant,
                 read_point=batch.block.read_point(one.customer_id),
                 values={**batch.block.named(one.customer_id, self.features), **score_values([one.assessment])},
                 vector=batch.block.vector(one.customer_id, model.features) if model else [],

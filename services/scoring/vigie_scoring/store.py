@@ -251,19 +251,22 @@ class Snapshot:
             for row in self._rows(sql, _ids(customer_ids), definition)
         }
 
-    def probability_before(self, customer_id: str, definition: str, instant_us: int) -> float | None:
-        """The probability of the last score at or before an instant."""
+    def probabilities_before(self, customer_ids: Sequence[str], definition: str, instant_us: int) -> dict[str, float]:
+        """The probability of each customer's last score at or before an instant, where there is one."""
         sql = (
-            "SELECT probability FROM history WHERE customer_id = ? AND definition = ? AND scored_at_us <= ?"
-            " AND probability IS NOT NULL ORDER BY scored_at_us DESC, number DESC LIMIT 1"
+            "SELECT h.customer_id, h.probability FROM json_each(?) JOIN history h ON h.customer_id = value"
+            " AND h.number = (SELECT number FROM history WHERE customer_id = value AND definition = ?"
+            " AND scored_at_us <= ? AND probability IS NOT NULL ORDER BY scored_at_us DESC, number DESC LIMIT 1)"
         )
-        rows = self._rows(sql, customer_id, definition, instant_us)
-        return rows[0][0] if rows else None
+        return {row[0]: row[1] for row in self._rows(sql, _ids(customer_ids), definition, instant_us)}
 
-    def change_over_7_days(self, score: ChurnScore) -> float | None:
-        """Probability minus that of the last score at least seven days older; null without one."""
-        before = self.probability_before(score.customer_id, score.definition, score.scored_at_us - 7 * DAY_US)
-        return None if before is None else score.probability - before
+    def changes_over_7_days(self, scores: Sequence[ChurnScore]) -> dict[str, float]:
+        """By customer, the probability minus that of the last score at least 7 days older. Scores of one pass."""
+        if not scores:
+            return {}
+        ids, first = [score.customer_id for score in scores], scores[0]
+        before = self.probabilities_before(ids, first.definition, first.scored_at_us - 7 * DAY_US)
+        return {c: score.probability - before[c] for score in scores if (c := score.customer_id) in before}
 
     def history(
         self, customer_id: str, definition: str | None, limit: int, before: int | None
