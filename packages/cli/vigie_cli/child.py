@@ -13,6 +13,8 @@ from vigie_cli.addresses import HOST
 from vigie_cli.programs import Program
 
 STARTS_A_MINUTE = 5
+REFUSED = 2
+"""Exit code of a service whose settings or data are wrong: starting it again would not help."""
 FIRST_PAUSE_SECONDS = 0.5
 LOG_BYTES = 20_000_000
 
@@ -27,6 +29,7 @@ class Child:
         self.restarts: deque[float] = deque(maxlen=STARTS_A_MINUTE)
         self.due_at: float | None = None
         self._first = True
+        self._log_start = 0
 
     def start(self) -> int:
         """Start it in a process group of its own; answers the group."""
@@ -34,7 +37,7 @@ class Child:
         if not self._first:
             environment.pop("VIGIE_FAILPOINT", None)  # a failpoint kills once, else the child could never come back
         self._first, self.due_at = False, None
-        self._rotate()
+        self._log_start = self._rotate()
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.program.command,
@@ -71,8 +74,8 @@ class Child:
         return self.process is not None and self.exit_code() is None and answers(self.program)
 
     def tail(self, lines: int = 12) -> str:
-        """The last lines of its log."""
-        return last_lines(self.log_path, lines)
+        """The last lines of its log since it was started."""
+        return last_lines(self.log_path, lines, self._log_start)
 
     def wait_until(self, deadline: float) -> bool:
         """Wait for its end; False when it still runs at `deadline` (monotonic seconds)."""
@@ -82,9 +85,13 @@ class Child:
             self.process.wait(max(deadline - time.monotonic(), 0.01))
         return self.process.poll() is not None
 
-    def _rotate(self) -> None:
-        if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES:
-            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+    def _rotate(self) -> int:
+        """Begin a new log file when the old one is large; answers where the new process begins to write."""
+        size = self.log_path.stat().st_size if self.log_path.exists() else 0
+        if size <= LOG_BYTES:
+            return size
+        self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        return 0
 
 
 def end(children: list[Child], seconds: float) -> None:
@@ -111,10 +118,10 @@ def answers(program: Program, timeout_seconds: float = 2.0) -> bool:
         connection.close()
 
 
-def last_lines(path: Path, lines: int) -> str:
-    """The last lines of a text file that may be long or absent."""
+def last_lines(path: Path, lines: int, start: int = 0) -> str:
+    """The last lines of a text file that may be long or absent, from byte `start` on."""
     if not path.exists():
         return ""
     with path.open("rb") as file:
-        file.seek(max(path.stat().st_size - 16_384, 0))
+        file.seek(max(path.stat().st_size - 16_384, start))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])

@@ -24,6 +24,10 @@ class Arrivals:
         self._names.append(name)
         self._status.update(f"{self._text}: {', '.join(self._names)}")
 
+    def show(self, text: str) -> None:
+        """Replace the text."""
+        self._status.update(text)
+
     def close(self) -> None:
         """Take the spinner away."""
         self._status.stop()

@@ -15,7 +15,7 @@ from pathlib import Path
 from vigie_contracts.errors import Unavailable
 
 from vigie_cli import watchdog
-from vigie_cli.child import STARTS_A_MINUTE, Child, end
+from vigie_cli.child import REFUSED, STARTS_A_MINUTE, Child, end
 from vigie_cli.programs import Program
 
 TICK_SECONDS = 0.1
@@ -100,7 +100,7 @@ class Supervisor:
         name = child.program.name
         self._release(child)
         told = f"{name} ended {_how(code)}; the last lines of {child.log_path}:\n{child.tail()}"
-        if name not in self._ready and len(child.restarts) == STARTS_A_MINUTE:
+        if name not in self._ready and (code == REFUSED or len(child.restarts) == STARTS_A_MINUTE):
             self.failure = f"{told}\n{name} could not be started; mend this and run the command again."
             self._stopping.set()
             return

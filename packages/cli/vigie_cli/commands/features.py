@@ -1,0 +1,73 @@
+"""`vigie features`: the declared features, their registration in Feast, and the proof that all engines agree."""
+
+from pathlib import Path
+
+import click
+
+from vigie_cli.options import data_option, feature_repo_option, resolve_feature_repo
+
+
+@click.group()
+def features() -> None:
+    """The feature table: list it, register it, compare its engines."""
+
+
+@features.command("list")
+@feature_repo_option
+def list_(feature_repo: Path | None) -> None:
+    """Show every declared feature."""
+    from vigie_contracts.features import FeatureTable
+
+    from vigie_cli.screen import Screen
+
+    table = FeatureTable.load(resolve_feature_repo(feature_repo))
+    rows = [
+        (row.key, row.measure, "" if row.window_days is None else f"{row.window_days} d", row.owner, row.description)
+        for row in table.features
+    ]
+    Screen().table(("feature", "measure", "window", "owner", "description"), rows, f"{len(rows)} features")
+
+
+@features.command()
+@data_option
+@feature_repo_option
+def apply(data: Path, feature_repo: Path | None) -> None:
+    """Register the feature table in Feast. What changed is rebuilt by the features service when it starts."""
+    from vigie_tiles import registration
+
+    from vigie_cli.screen import Screen
+
+    where, screen = resolve_feature_repo(feature_repo), Screen()
+    with screen.waiting("Registering in Feast"):
+        store = registration.apply(data.resolve(), where)
+    view = store.get_feature_view(registration.VIEW)
+    screen.say(f"Feast knows {len(view.features)} features in the view {view.name} of {data / 'registry.db'}.")
+
+
+@features.command()
+@data_option
+@feature_repo_option
+@click.option("--customers", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--scores", type=click.IntRange(1), default=1_000, show_default=True, help="How many stored scores.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def parity(data: Path, feature_repo: Path | None, customers: int, scores: int, as_json: bool) -> None:
+    """Compare stream, batch and online values. Exit code 1 unless the difference is 0."""
+    from vigie_cli.parity import Parity
+    from vigie_cli.screen import Screen
+
+    screen = Screen()
+    comparing = Parity(data.resolve(), resolve_feature_repo(feature_repo))
+    found = [comparing.stored_scores(scores), comparing.tiles_now(customers), comparing.feast_now(customers)]
+    if as_json:
+        import msgspec
+
+        for one in found:
+            click.echo(msgspec.json.encode(one).decode())
+    else:
+        rows = [(one.what, f"{one.rows:,}", f"{one.values:,}", str(one.differences), one.note) for one in found]
+        screen.table(("comparison", "rows", "values", "differences", "note"), rows)
+        for one in found:
+            for example in one.examples:
+                screen.warn(f"{one.what}: {example}")
+    if any(one.differences for one in found):
+        raise click.exceptions.Exit(1)
