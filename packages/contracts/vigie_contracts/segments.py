@@ -327,7 +327,7 @@ def _literal(token: _Token) -> Literal_:
 
 def _number(token: _Token) -> int | float:
     if token.text.lstrip("-").isdigit():
-        number = int(token.text) if len(token.text) < 20 else 2**63
+        number = int(token.text) if len(token.text.lstrip("-")) < 20 else 2**63
         if abs(number) >= 2**63:
             raise _refused(token.at, f"{token.text} does not fit 64 bits")
         return number

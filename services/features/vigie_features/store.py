@@ -131,9 +131,15 @@ class Snapshot:
         return dict(self._rows("SELECT key, size FROM segment_sizes"))
 
     def counts(self) -> dict[str, int]:
-        """Rows of the main tables."""
-        tables = ("tiles", "customers", "memberships", f"log_{CHANGES}", f"log_{SEGMENTS}")
-        return {table: int(self._rows(f"SELECT count(*) FROM {table}")[0][0]) for table in tables}
+        """Members and customers with state, memberships, and the last numbers of the output logs."""
+        statements = {
+            "members": "SELECT count(*) FROM tiles",
+            "customers": "SELECT count(*) FROM customers",
+            "memberships": "SELECT coalesce(sum(size), 0) FROM segment_sizes",
+            CHANGES: f"SELECT coalesce(max(number), 0) FROM log_{CHANGES}",
+            SEGMENTS: f"SELECT coalesce(max(number), 0) FROM log_{SEGMENTS}",
+        }
+        return {name: int(self._rows(sql)[0][0]) for name, sql in statements.items()}
 
     def explain(self, sql: str, parameters: Sequence[Any]) -> list[str]:
         """SQLite's query plan, a line a step."""

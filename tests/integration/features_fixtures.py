@@ -1,0 +1,149 @@
+"""services/features as its own process, for tests: started on a free port, killed or ended by its id."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from vigie_contracts.instants import ClockSetting
+from vigie_kit import installation
+
+from tests.unit.features.features_world import FEATURE_REPO, NOW_US
+
+TOKEN = "test-token"
+T = TypeVar("T")
+
+
+def until(probe: Callable[[], T], what: str, seconds: float = 60.0) -> T:
+    """Poll until the probe answers something true; fails with `what` at the deadline."""
+    end = time.monotonic() + seconds
+    while not (found := probe()):
+        assert time.monotonic() < end, f"waited {seconds} s for {what}; last: {found!r}"
+        time.sleep(0.02)
+    return found
+
+
+def set_clock(data: Path, now_us: int = NOW_US, rate: float = 0.0) -> None:
+    """An installation whose business clock stands at `now_us` (rate 0) or runs on from it."""
+    real = time.time_ns() // 1_000
+    installation.create(data, time_zone="Europe/Paris", clock=ClockSetting(real, now_us, rate))
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+class FeaturesProcess:
+    """`python -m vigie_features` on a data directory."""
+
+    def __init__(self, data: Path, *, feature_repo: Path = FEATURE_REPO, failpoint: str = "", **settings: str) -> None:
+        self.port = free_port()
+        self.log = data / "features.log"
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("VIGIE_")}
+        environ |= {
+            "VIGIE_DATA": str(data),
+            "VIGIE_FEATURE_REPO": str(feature_repo),
+            "VIGIE_SERVICE_TOKEN": TOKEN,
+            "VIGIE_FAILPOINT": failpoint,
+            "VIGIE_FEATURES_PORT": str(self.port),
+            "VIGIE_FEATURES_BATCH_RECORDS": "50",
+            "VIGIE_FEATURES_ARCHIVE_RECORDS": "120",
+            "VIGIE_FEATURES_ARCHIVE_SECONDS": "0.2",
+            "VIGIE_FEATURES_SWEEP_SECONDS": "0.1",
+        }
+        environ |= {f"VIGIE_FEATURES_{name.upper()}": value for name, value in settings.items()}
+        with self.log.open("ab") as output:
+            self.child = subprocess.Popen(
+                [sys.executable, "-m", "vigie_features"], env=environ, stdout=output, stderr=output
+            )
+
+    def __enter__(self) -> "FeaturesProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def get(self, path: str) -> Any:
+        """A JSON answer."""
+        return self._answer(httpx.get(self._url(path), headers=self._headers, timeout=10))
+
+    def post(self, path: str, **body: Any) -> Any:
+        """A JSON answer."""
+        return self._answer(httpx.post(self._url(path), json=body, headers=self._headers, timeout=10))
+
+    def ready(self) -> bool:
+        """Whether /readyz says so; fails when the process ended."""
+        assert self.child.poll() is None, self.log.read_text()
+        try:
+            return httpx.get(self._url("/readyz"), timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def applied(self, number: int, *, archived: bool = True) -> "FeaturesProcess":
+        """Wait until the state (and the archive) hold the log up to `number`."""
+        until(self.ready, "features to be ready")
+
+        def reached() -> bool:
+            offsets = self.get("/internal/status")["offsets"]
+            behind = offsets["events"].get("0", 0) < number
+            return not behind and (not archived or offsets["archive"].get("0", 0) >= number)
+
+        until(reached, f"offset {number}")
+        return self
+
+    def wait_killed(self) -> None:
+        """Wait until a failpoint killed the process."""
+        assert self.child.wait(60) == -signal.SIGKILL, self.log.read_text()
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        if self.child.poll() is None:
+            self.child.terminate()
+        return self.child.wait(20)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {TOKEN}"}
+
+    def _url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def _answer(self, response: httpx.Response) -> Any:
+        assert response.status_code == 200, response.text
+        return response.json()
+
+
+def rows(data: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of features.db."""
+    connection = sqlite3.connect(f"file:{data / 'features.db'}?mode=ro", uri=True)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+STATE = {
+    "tiles": "SELECT member_id, blob, newest_us FROM tiles ORDER BY member_id",
+    "customers": "SELECT * FROM customers ORDER BY customer_id",
+    "members": "SELECT * FROM members ORDER BY member_id, from_us",
+    "applied": "SELECT * FROM applied",
+    "memberships": "SELECT * FROM memberships ORDER BY customer_id, key",
+    "sizes": "SELECT * FROM segment_sizes ORDER BY key",
+    "changes": "SELECT * FROM log_changes ORDER BY number",
+    "segments": "SELECT * FROM log_segments ORDER BY number",
+}
+
+
+def state(data: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything that features.db says, for comparison."""
+    return {name: rows(data, sql) for name, sql in STATE.items()}
