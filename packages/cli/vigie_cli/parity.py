@@ -149,7 +149,7 @@ class Parity:
     def _batch(self, position: int) -> Batch:
         """The archive and the log's tail, up to a position that the log must have."""
         probe = Batch(self._data / "archive", self._table, self._zone)
-        tail = self._tail(probe.end.get(LANE, 0), position)
+        tail = self._tail(probe.end, position)
         return Batch(self._data / "archive", self._table, self._zone, tail) if tail else probe
 
     def _tail(self, after: int, position: int) -> list[tuple[Position, LogRecord]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
@@ -37,7 +38,7 @@ class Screen:
     """Standard output for results, standard error for warnings."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(soft_wrap=True, highlight=False)
+        self.console = console or _console()
         self._errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
     def say(self, text: str) -> None:
@@ -60,10 +61,12 @@ class Screen:
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
         """A table of texts."""
-        table = Table(*headings, title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+        for heading in headings:
+            table.add_column(heading, overflow="fold")
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
-        self.console.print(table)
+        self.console.print(table, soft_wrap=False)
 
     def addresses(self, system: System) -> None:
         """Where everything is, and the keys."""
@@ -80,3 +83,9 @@ class Screen:
         rows += [("data", str(system.data)), ("clock", describe_clock(system.installation.clock))]
         rows += [("logs", str(system.data / "logs"))]
         self.table(("part", "where"), rows, title="Vigie is up")
+
+
+def _console() -> Console:
+    """As wide as the terminal; 140 columns into a file, where nothing needs to fit a window."""
+    console = Console(soft_wrap=True, highlight=False)
+    return console if console.is_terminal else Console(soft_wrap=True, highlight=False, width=140)
