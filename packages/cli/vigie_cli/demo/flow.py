@@ -1,0 +1,178 @@
+"""The steps of `vigie demo`, one function each, in the order in which a newcomer should meet them."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import msgspec
+from rich.json import JSON
+from rich.syntax import Syntax
+from vigie_contracts.errors import Unavailable, VigieError
+
+from vigie_cli.connection import Connection
+from vigie_cli.demo.graph import AT_RISK, Graph, Updates
+from vigie_cli.demo.live import Live
+from vigie_cli.screen import Screen
+from vigie_cli.simulating import Bank, history, simulation
+from vigie_cli.system import System
+
+FOLD_SECONDS = 600.0
+SCORE_SECONDS = 600.0
+UPDATE_SECONDS = 180.0
+SHOWN_CUSTOMERS = 3
+SHOWN_UPDATES = 5
+POLL_SECONDS = 0.3
+
+
+def show(system: System, bank: Bank, screen: Screen, *, once: bool) -> None:
+    """Everything after the start: history, models, customers at risk, live updates. VigieError when a step fails."""
+    connection = Connection(
+        data=system.data,
+        feature_repo=system.feature_repo,
+        addresses=system.addresses,
+        credentials=system.credentials,
+        installation=system.installation,
+    )
+    fill(connection, bank, screen)
+    make_models(connection, screen)
+    await_scores(connection, screen)
+    graph = Graph(system.addresses.gateway, system.credentials.api_token)
+    updates = Updates(graph)
+    live = Live(connection, simulation(connection, bank))
+    screen.title("5. Live events, as an application would send them: the simulated bank's next day within minutes")
+    live.start()
+    try:
+        show_updates(updates, live, screen)
+        show_customers(graph, screen)
+        if not once:
+            stay(system, updates, live, screen)
+    finally:
+        live.stop()
+
+
+def fill(connection: Connection, bank: Bank, screen: Screen) -> None:
+    """The simulated bank's history, folded and archived."""
+    screen.title(f"2. The history of a SIMULATED bank: {bank.customers} made-up customers, {bank.days} days")
+    history(connection, bank, screen)
+    await_status(
+        connection, screen, "features", "Folding events into features, archiving them", _is_folded, FOLD_SECONDS
+    )
+
+
+def make_models(connection: Connection, screen: Screen) -> None:
+    """Both models: trained, gated, promoted; those that are live already stay."""
+    from vigie_cli.modelling import KINDS, champion, register_features, train_and_promote
+
+    screen.title("3. Models: trained on point-in-time features, judged by the gate, promoted in MLflow")
+    register_features(connection, screen)
+    for kind in KINDS:
+        version = champion(connection, kind)
+        if version is not None:
+            screen.say(f"{kind}: version {version} is champion already.")
+        else:
+            train_and_promote(connection, kind, screen)
+
+
+def await_scores(connection: Connection, screen: Screen) -> None:
+    """Until every customer has been assessed by the champions."""
+    screen.title("4. Scores and offers for every customer")
+    await_status(connection, screen, "scoring", "Scoring every customer, deciding offers", _is_scored, SCORE_SECONDS)
+
+
+def show_updates(updates: Updates, live: Live, screen: Screen) -> None:
+    """The first score updates that the subscription delivers; Unavailable when none comes."""
+    screen.say("Score updates as the subscription scoreUpdated delivers them:")
+    deadline = time.monotonic() + UPDATE_SECONDS
+    shown = 0
+    while shown < SHOWN_UPDATES and time.monotonic() < deadline:
+        try:
+            screen.say(f"  {in_words(updates.queue.get(timeout=POLL_SECONDS))}")
+            shown += 1
+        except Empty:
+            problem = updates.problem or live.problem
+            if problem is not None:
+                raise Unavailable(f"the live part failed: {problem}") from None
+    if shown == 0:
+        raise Unavailable(f"no score update arrived within {UPDATE_SECONDS:.0f} s of live events")
+    screen.say(f"{live.sent} live events were acknowledged so far.")
+
+
+def show_customers(graph: Graph, screen: Screen) -> None:
+    """The query and its answer, as they are."""
+    screen.title("6. Customers at risk, with reasons and offers, as GraphQL returns them")
+    screen.say(f"POST /graphql with first = {SHOWN_CUSTOMERS}:")
+    screen.console.print(Syntax(AT_RISK, "graphql", background_color="default"))
+    answer = graph.ask(AT_RISK, first=SHOWN_CUSTOMERS)
+    screen.say("The answer:")
+    screen.console.print(JSON(msgspec.json.encode(answer).decode()))
+
+
+def stay(system: System, updates: Updates, live: Live, screen: Screen) -> None:
+    """Keep everything up and show updates until Ctrl-C."""
+    screen.title("7. Vigie stays up; Ctrl-C stops everything")
+    screen.addresses(system)
+    screen.say("GraphiQL asks for the API token above, as header Authorization: Bearer TOKEN.")
+    while system.supervisor.failure is None:
+        try:
+            screen.say(f"  {in_words(updates.queue.get(timeout=POLL_SECONDS))}")
+        except Empty:
+            continue
+    raise Unavailable(system.supervisor.failure)
+
+
+def in_words(update: dict[str, Any]) -> str:
+    """One line for a score update."""
+    who = (update.get("customer") or {}).get("externalId") or "a customer"
+    current, previous = update["current"], update.get("previous") or {}
+    if "probability" not in current:
+        return f"{who}: no score any more ({current.get('reason')})"
+    before = f"{previous['probability']:.1%} -> " if "probability" in previous else ""
+    because = "; ".join(reason["text"] for reason in current.get("reasons", []))
+    return f"{who}: {before}{current['probability']:.1%}, {current['band']}{f' ({because})' if because else ''}"
+
+
+def await_status(
+    connection: Connection,
+    screen: Screen,
+    service: str,
+    what: str,
+    done: Callable[[dict[str, Any]], bool],
+    seconds: float,
+) -> None:
+    """Poll a service's status until `done`; Unavailable with its problems when that takes too long."""
+    client = connection.client(service)
+    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    try:
+        with screen.waiting(what) as arrived:
+            while not done(status := client.get("/internal/status", dict[str, Any])):
+                arrived.show(f"{what}: {_lag(status)}")
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"{service} did not get there within {seconds:.0f} s: {_lag(status)}")
+                time.sleep(POLL_SECONDS)
+    finally:
+        client.close()
+    screen.say(f"{what}: done in {time.monotonic() - began:.1f} s.")
+
+
+def _is_folded(status: dict[str, Any]) -> bool:
+    return status["lag"].get("records") == 0 and status["lag"].get("archive_records") == 0
+
+
+def _is_scored(status: dict[str, Any]) -> bool:
+    rescoring = status["rescoring"].values()
+    loaded = bool(rescoring) and all(one.get("version") for one in rescoring)
+    behind = any(status["lag"].values()) or any(one.get("after") is not None for one in rescoring)
+    return loaded and not behind
+
+
+def _lag(status: dict[str, Any]) -> str:
+    behind = ", ".join(f"{name} {value:g}" for name, value in status["lag"].items() if value)
+    return "; ".join([behind or "nothing behind", *map(str, status.get("problems", []))])
+
+
+def said(error: VigieError, data: Path) -> str:
+    """A failure of the demo, with where to look."""
+    return f"{error.message}\nThe logs lie in {data / 'logs'}."
