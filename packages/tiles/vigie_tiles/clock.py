@@ -12,7 +12,7 @@ FORMAT = 1
 
 
 def installation(data: Path) -> Installation:
-    """What is fixed for this data directory; Unavailable when it was not set up, IncompatibleData for a newer format."""
+    """What is fixed for a data directory; Unavailable before its set-up, IncompatibleData for a newer format."""
     path = data / "installation.json"
     try:
         stat = path.stat()

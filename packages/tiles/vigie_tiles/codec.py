@@ -57,9 +57,8 @@ def decode(blobs: Sequence[bytes], layout_hash: int) -> States:
     value[value == WIDE] = longs[_ranges(word_at // 2, wide)]
     newest = longs[(ends - lengths) // 8 + 2]
     attribute_at = (word_at + 2 * wide + cells + (cells & 1)) * 4
-    sections = [
-        joined[at : at + size] if size else b"" for at, size in zip(attribute_at.tolist(), attribute_bytes.tolist(), strict=True)
-    ]
+    places = zip(attribute_at.tolist(), attribute_bytes.tolist(), strict=True)
+    sections = [joined[at : at + size] if size else b"" for at, size in places]
     member = np.repeat(np.arange(len(blobs), dtype=np.int64), cells)
     return States(member, raw >> VALUE_BITS, value, newest, sections)
 
@@ -77,9 +76,9 @@ def encode(states: States, layout_hash: int) -> list[bytes]:
         states.newest.tolist(), states.attributes, cell_ends.tolist(), wide_ends.tolist(), strict=True
     ):
         header = _HEADER.pack(MAGIC, cell_end - cell_at, layout_hash, newest, wide_end - wide_at, len(section))
+        numbers = (wide[wide_at * 8 : wide_end * 8], cells[cell_at * 4 : cell_end * 4])
         pad = b"\0\0\0\0" if (cell_end - cell_at) & 1 else b""
-        tail = b"\0" * (-len(section) % 8)
-        blobs.append(b"".join((header, wide[wide_at * 8 : wide_end * 8], cells[cell_at * 4 : cell_end * 4], pad, section, tail)))
+        blobs.append(b"".join((header, *numbers, pad, section, b"\0" * (-len(section) % 8))))
         cell_at, wide_at = cell_end, wide_end
     return blobs
 
@@ -113,7 +112,8 @@ def _headers(joined: bytes, starts: Ints, lengths: Ints, layout_hash: int) -> In
         raise IncompatibleData("these are not tiles of format 1: rebuild them with `vigie replay tiles`")
     if (header[:, 2] != layout_hash & 0xFFFFFFFF).any() or (header[:, 3] != layout_hash >> 32).any():
         raise IncompatibleData(
-            "the feature table or the time zone changed since these tiles were folded: rebuild them with `vigie replay tiles`"
+            "the feature table or the time zone changed since these tiles were folded: "
+            "rebuild them with `vigie replay tiles`"
         )
     size = 32 + 8 * header[:, 6] + 4 * (header[:, 1] + (header[:, 1] & 1)) + (header[:, 7] + 7) // 8 * 8
     if (size != lengths).any():
@@ -125,4 +125,5 @@ def _ranges(starts: Ints, counts: Ints) -> Ints:
     """The indices start, start + 1, … of each range, one after the other."""
     ends = np.cumsum(counts)
     total = int(ends[-1])
-    return np.repeat(starts - (ends - counts), counts) + np.arange(total)
+    found: Ints = np.repeat(starts - (ends - counts), counts) + np.arange(total)
+    return found

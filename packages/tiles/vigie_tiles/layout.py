@@ -8,7 +8,7 @@ feature can still see at a read point.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -135,7 +135,7 @@ class Layout:
         return kept
 
     def _hash(self) -> int:
-        rows = [(slot.atom.name, slot.atom.where, slot.atom.value_property, slot.kind, slot.span) for slot in self.slots]
+        rows = [(*astuple(slot.atom), slot.kind, slot.span) for slot in self.slots]
         body = msgspec.json.encode((FORMAT, self.time_zone, self.attributes, rows))
         return int.from_bytes(hashlib.sha256(body + self.days.fingerprint).digest()[:8], "little")
 

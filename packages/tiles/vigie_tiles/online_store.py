@@ -91,7 +91,8 @@ class TileOnlineStore(OnlineStore):  # type: ignore[misc]
         self._opened.clear()
 
     def _open(self, config: RepoConfig) -> _Opened:
-        data, feature_repo = _path(config, config.online_store.data), _path(config, config.online_store.feature_repo)
+        data = directory(config, config.online_store.data)
+        feature_repo = directory(config, config.online_store.feature_repo)
         opened = self._opened.get((data, feature_repo))
         if opened is None:
             table = FeatureTable.load(feature_repo)
@@ -100,7 +101,8 @@ class TileOnlineStore(OnlineStore):  # type: ignore[misc]
         return opened
 
 
-def _path(config: RepoConfig, text: str) -> Path:
+def directory(config: RepoConfig, text: str) -> Path:
+    """A directory of the settings; a relative one begins where feature_store.yaml lies."""
     path = Path(text).expanduser()
     return path if path.is_absolute() or config.repo_path is None else Path(config.repo_path) / path
 

@@ -1,4 +1,4 @@
-"""Reads of feature values straight from features.db: one snapshot, one blob a member, the kernel at the read instant."""
+"""Reads of feature values straight from features.db: one snapshot, a blob a member, the kernel at the read instant."""
 
 import json
 import sqlite3

@@ -14,11 +14,10 @@ from vigie_contracts.instants import HOUR_US
 
 from vigie_tiles.codec import Attribute, decode_attributes
 from vigie_tiles.kernel.cells import Cells, read_cells
-from vigie_tiles.kernel.plan import OLDEST, Plan, plan_for
-from vigie_tiles.layout import Kind, Layout
+from vigie_tiles.kernel.plan import OLDEST, Bits, Parts, Plan, plan_for
+from vigie_tiles.layout import Layout
 from vigie_tiles.local_days import Ints
 
-Bits = npt.NDArray[np.uint64]
 ABSENT_LAST, ABSENT_FIRST = -(2**63), 2**63 - 1
 _CHUNK = 512
 _EXACT = 2**53
@@ -203,13 +202,13 @@ def _ratio(plan: Plan, measure: str, above: Ints, below: Ints) -> Ints:
 
 def _active_days(plan: Plan, _: Cells, folded: Folded, values: Ints, __: Any) -> None:
     rows, runs = plan.column_runs("active_days")
-    low, high = _masked(folded, runs, plan.parameters("active_days", "window_days"))
-    values[rows] = np.bitwise_count(low).astype(np.int64) + np.bitwise_count(high)
+    low, high = _masked(folded, runs, plan.masks["active_days"])
+    values[rows] = np.bitwise_count(low) + np.bitwise_count(high)
 
 
 def _streak(plan: Plan, _: Cells, folded: Folded, values: Ints, __: Any) -> None:
     rows, runs = plan.column_runs("streak")
-    low, high = _masked(folded, runs, plan.parameters("streak", "window_days"))
+    low, high = _masked(folded, runs, plan.masks["streak"])
     late = (low & _ONE) == 0
     low = np.where(late, low >> _ONE | high << np.uint64(63), low)
     high = np.where(late, high >> _ONE, high)
@@ -221,11 +220,9 @@ def _trailing_ones(bits: Bits) -> Ints:
     return np.bitwise_count(bits & ~(bits + _ONE)).astype(np.int64)
 
 
-def _masked(folded: Folded, runs: Ints, window_days: Ints) -> tuple[Bits, Bits]:
-    """The days 0…window of each group (window below 127)."""
-    low = np.where(window_days >= 63, _ALL, (_ONE << np.minimum(window_days + 1, 63).astype(np.uint64)) - _ONE)
-    high = (_ONE << np.maximum(window_days - 63, 0).astype(np.uint64)) - _ONE
-    return folded.days[0][runs] & low, folded.days[1][runs] & high
+def _masked(folded: Folded, runs: Ints, masks: tuple[Bits, Bits]) -> tuple[Bits, Bits]:
+    """The days of each group that lie within its window."""
+    return folded.days[0][runs] & masks[0], folded.days[1][runs] & masks[1]
 
 
 def _recency(plan: Plan, cells: Cells, folded: Folded, values: Ints, valid: Any) -> None:
@@ -248,15 +245,16 @@ def _tenure(plan: Plan, cells: Cells, folded: Folded, values: Ints, valid: Any) 
 
 
 def _engagement(plan: Plan, _: Cells, folded: Folded, values: Ints, __: Any) -> None:
-    for row in plan.by_measure["engagement"]:
-        feature = plan.features[row]
-        for part, run in zip(feature.components, plan.runs[row], strict=True):
-            if part.measure == "active_days":
-                low, high = _masked(folded, np.array([run]), np.array([[feature.window_days]]))
-                found = (np.bitwise_count(low).astype(np.int64) + np.bitwise_count(high))[0]
-            else:
-                found = folded.sums[run]
-            values[row] += part.weight * np.minimum(found, part.cap) // part.cap
+    counted, days = plan.counted_parts, plan.day_parts
+    if len(counted.run):
+        _add_parts(values, counted, folded.sums[counted.run])
+    if len(days.run):
+        low, high = _masked(folded, days.run, days.masks)
+        _add_parts(values, days, (np.bitwise_count(low) + np.bitwise_count(high)).astype(np.int64))
+
+
+def _add_parts(values: Ints, parts: Parts, found: Ints) -> None:
+    np.add.at(values, parts.feature, parts.weight * np.minimum(found, parts.cap) // parts.cap)
 
 
 def _attribute(plan: Plan, cells: Cells, _: Folded, values: Ints, valid: Any) -> None:
@@ -289,18 +287,19 @@ def attribute_value(value: Any, categories: dict[str, int] | None) -> int | None
     if value is None:
         return None
     if categories is not None:
-        return categories.get(_category(value), -1)
+        text = _category(value)
+        return -1 if text is None else categories.get(text, -1)
     if not isinstance(value, bool | int | float) or abs(value) > _EXACT:
         return None
     return int(value // 1)
 
 
-def _category(value: Any) -> str:
+def _category(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
-    return value if isinstance(value, str) else ""
+    return value if isinstance(value, str) else None
 
 
 _MEASURES = {

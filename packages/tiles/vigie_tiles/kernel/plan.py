@@ -6,13 +6,16 @@ a monoid for all customers at once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from vigie_contracts.features import FeatureSpec
 
 from vigie_tiles.layout import Group, Kind, Layout, groups
 from vigie_tiles.local_days import Ints
 
+Bits = npt.NDArray[np.uint64]
 OLDEST = 511
 """Ages are clipped here; nothing sees that far."""
 _KEPT_PLANS = 64
@@ -53,6 +56,16 @@ class Dense:
         return table
 
 
+class Parts(NamedTuple):
+    """Components of engagement scores: the feature's number, the group's run, and columns of weights and caps."""
+
+    feature: Ints
+    run: Ints
+    weight: Ints
+    cap: Ints
+    masks: tuple[Bits, Bits]
+
+
 class Plan:
     """Index tables for one (layout, features); made by `plan_for`."""
 
@@ -90,6 +103,17 @@ class Plan:
         columns = tuple(self._tiles.column(slot) * self.classes + age_class for slot in slots)
         return (self.breadths if feature.measure == "breadth" else self.sums).number(columns)
 
+    def _parts(self, measure: str) -> "Parts":
+        """The components of all engagement scores that count events, or days."""
+        found = [
+            (row, run, part.weight, part.cap, self.features[row].window_days)
+            for row in self.by_measure.get("engagement", [])
+            for part, run in zip(self.features[row].components, self.runs[row], strict=True)
+            if part.measure == measure
+        ]
+        table = np.array(found, dtype=np.int64).reshape(-1, 5)
+        return Parts(table[:, 0], table[:, 1], table[:, 2:3], table[:, 3:4], day_masks(table[:, 4]))
+
     def _freeze(self) -> None:
         count = len(self.layout.slots)
         self.tile_of, self.bit_of, self.end_of = (
@@ -103,19 +127,32 @@ class Plan:
         for kind in (Kind.HOUR, Kind.DAY):
             ages = np.searchsorted(np.array(self.limits[kind], dtype=np.int64), np.arange(OLDEST + 1))
             self.class_of[kind] = np.where(ages < len(self.limits[kind]), ages, self.classes)
-        self.sum_runs, self.breadth_runs, self.day_runs = (runs.arrays() for runs in (self.sums, self.breadths, self.days))
-        self.last_runs, self.first_runs = self.lasts.arrays(), self.firsts.arrays()
+        self.sum_runs, self.breadth_runs = self.sums.arrays(), self.breadths.arrays()
+        self.day_runs, self.last_runs, self.first_runs = self.days.arrays(), self.lasts.arrays(), self.firsts.arrays()
         self._column_runs = {
             (measure, place): (np.array(rows), np.array([self.runs[row][place] for row in rows], dtype=np.int64))
             for measure, rows in self.by_measure.items()
             if measure not in ("attribute", "engagement")
             for place in range(len(self.runs[rows[0]]))
         }
-        self._parameters = {
-            (measure, name): np.array([[getattr(self.features[row], name) or 0] for row in rows], dtype=np.int64)
-            for measure, rows in self.by_measure.items()
-            for name in ("zero_over_zero", "x_over_zero", "cap", "window_days")
+        self.masks = {
+            measure: day_masks(np.array([self.features[row].window_days for row in self.by_measure.get(measure, [])]))
+            for measure in ("active_days", "streak")
         }
+        self.counted_parts, self.day_parts = self._parts("count"), self._parts("active_days")
+        self._parameters = {
+            (measure, name): np.array([[getattr(self.features[row], name)] for row in rows], dtype=np.int64)
+            for measure, rows in self.by_measure.items()
+            for name in ("zero_over_zero", "x_over_zero", "cap")
+        }
+
+
+def day_masks(window_days: Ints) -> tuple[Bits, Bits]:
+    """Columns of (low, high) bits of the days 0…window, for windows below 127 days."""
+    masks = [(1 << int(days) + 1) - 1 for days in window_days]
+    low = np.array([mask & (2**64 - 1) for mask in masks], dtype=np.uint64)
+    high = np.array([mask >> 64 for mask in masks], dtype=np.uint64)
+    return low[:, None], high[:, None]
 
 
 def counts_days(feature: FeatureSpec, place: int) -> bool:
