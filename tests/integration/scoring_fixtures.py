@@ -7,15 +7,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import msgspec
 from mlflow import MlflowClient
+from vigie_contracts.events import Change, Event, LogRecord, Position, encode_record
 from vigie_contracts.features import FeatureTable
 from vigie_contracts.models import PROPENSITY_MODEL
+from vigie_contracts.scores import ScoreRecord, decode_score
+from vigie_kit.database import open_engine, transaction
+from vigie_kit.sqlite_log import SqliteLogReader, SqliteLogWriter
+from vigie_kit.wakeup import Notifier
+from vigie_tiles import schema
+from vigie_tiles.kernel import fold
+from vigie_tiles.layout import Layout
 
 from tests.unit.scoring.scoring_models import churn_booster, propensity_booster, write_model
 
@@ -24,7 +32,7 @@ TABLE = FeatureTable.load(REPO)
 CHURN_MODEL = "vigie-churn-closure"
 OFFER_CODES = ["savings", "card", "waiver"]
 TOKEN = "test-token"
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 120.0
 
 T = TypeVar("T")
 
@@ -84,7 +92,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     server = Process(arguments, environ, folder / "mlflow.log")
     address = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: _answers(f"{address}/health"), "MLflow", 90)
+        until(lambda: _answers(f"{address}/health"), "MLflow", 240)
         yield address
     finally:
         server.stop()
@@ -157,10 +165,11 @@ class Service:
         environ = {**self.environ, **({"VIGIE_FAILPOINT": failpoint} if failpoint else {})}
         self.process = Process([sys.executable, "-m", "vigie_scoring"], environ, self.data / "scoring.log")
         if not failpoint:
-            until(self._ready, "the service to be ready")
+            until(self.is_ready, "the service to be ready")
         return self
 
-    def _ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether it answers; fails with its log when the process ended."""
         if self.process is not None and self.process.ended():
             raise AssertionError(f"the service ended: {self.process.log.read_text()[-2000:]}")
         try:
@@ -184,3 +193,74 @@ class Service:
         response = self.client.get(path)
         assert response.status_code == 200, response.text
         return response.json()
+
+
+class Feeder:
+    """Plays ingest and features: appends events to the log of ingest.db and folds them into features.db."""
+
+    def __init__(self, data: Path, time_zone: str = "UTC") -> None:
+        self._layout = Layout(TABLE, time_zone)
+        self._ingest = open_engine(data / "ingest.db")
+        self._features = open_engine(data / "features.db")
+        self._events, self._changes = SqliteLogWriter("events"), SqliteLogWriter("changes")
+        self._notifier = Notifier(data / "run", "changes")
+        with transaction(self._ingest) as conn:
+            self._events.create(conn)
+        with transaction(self._features) as conn:
+            for statement in schema.DDL:
+                conn.exec_driver_sql(statement)
+            self._changes.create(conn)
+            SqliteLogWriter("segments").create(conn)
+
+    def log(self, *records: LogRecord) -> list[Position]:
+        """Append to the log "events" only."""
+        with transaction(self._ingest) as conn:
+            return self._events.append(conn, [encode_record(record) for record in records])
+
+    def feed(self, events: Sequence[Event]) -> list[Position]:
+        """Append events, fold them, and say what changed: one change a customer, as features does."""
+        positions = self.log(*events)
+        causes = {event.member_id: position for event, position in zip(events, positions, strict=True)}
+        with transaction(self._features) as conn:
+            blobs = {member_id: self._blob(conn, member_id) for member_id in causes}
+            for member_id, folded in fold(self._layout, blobs, events).items():
+                row = (member_id, folded.blob, folded.newest_us)
+                conn.exec_driver_sql("INSERT OR REPLACE INTO tiles VALUES (?, ?, ?)", row)
+            conn.exec_driver_sql("INSERT OR REPLACE INTO applied VALUES (0, ?)", (positions[-1].number,))
+            changes = [
+                Change(customer_id=member_id, cause=cause, not_before_us=0, why="event")
+                for member_id, cause in causes.items()
+            ]
+            self._changes.append(conn, [msgspec.json.encode(change) for change in changes])
+        self._notifier.notify()
+        return positions
+
+    def _blob(self, conn: Any, member_id: str) -> bytes | None:
+        found = conn.exec_driver_sql("SELECT blob FROM tiles WHERE member_id = ?", (member_id,)).fetchone()
+        return found[0] if found else None
+
+
+def event(member_id: str, name: str, at_us: int, **properties: Any) -> Event:
+    """A catalogued event known when it happened."""
+    return Event(
+        member_id=member_id,
+        event_id=f"{member_id}-{name}-{at_us}",
+        source_id="tests",
+        kind="track",
+        name=name,
+        catalogued=True,
+        received_at_us=at_us,
+        known_at_us=at_us,
+        timestamp_us=at_us,
+        effective_at_us=at_us,
+        properties=properties,
+    )
+
+
+def scores_of(data: Path) -> list[ScoreRecord]:
+    """All records of the log "scores"."""
+    reader = SqliteLogReader(data / "scoring.db", "scores")
+    try:
+        return [decode_score(entry.payload) for entry in reader.read({}, 1_000_000)]
+    finally:
+        reader.close()
