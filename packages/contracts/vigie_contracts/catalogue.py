@@ -104,6 +104,8 @@ def scaled(name: str, value: object, scale: int) -> int:
     """`value` x 10^scale, rounded half to even from its decimal text; InvalidInput unless a finite number below 2^53."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise InvalidInput(f"property {name!r} must be a number, not {type(value).__name__}")
+    if type(value) is int and abs(value) < 2**53 // 10**scale:
+        return value * 10**scale  # the same as below, without Decimal: most numbers are whole
     try:
         number = Decimal(str(value)).scaleb(scale).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
     except InvalidOperation as error:

@@ -42,7 +42,6 @@ class _Group:
     attributes: list[tuple[int, str, str, int, int, str, str]] = field(default_factory=list)
     consents: list[tuple[Draft, Member, int]] = field(default_factory=list)
     accounts: list[tuple[int, str, int, str]] = field(default_factory=list)
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     uncatalogued: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def log(self, record: LogRecord) -> None:
@@ -104,6 +103,7 @@ class Appender:
             marks.append(_place(group, item, value, taken, quarantine_id))
         first = self._append(connection, group)
         recent = _keep(connection, group, first)
+        _count(connection, items, marks)
         store.put_meta(connection, "known_at_us", now_us)
         self._known_us = now_us
         outcomes = [first + mark - 1 if mark > 0 else mark for mark in marks]
@@ -161,7 +161,6 @@ def _place(group: _Group, item: Item, value: int, taken: dict[int, _Taken], quar
     earlier = taken.get(value)
     if earlier is not None and _is_duplicate(item, earlier):
         group.duplicates.append(value)
-        group.counts[item.source_id, "duplicate"] += 1
         return DUPLICATE
     if isinstance(item, Refusal):
         return _quarantine(group, item, value, taken, quarantine_id)
@@ -184,7 +183,6 @@ def _quarantine(group: _Group, item: Refusal, value: int, taken: dict[int, _Take
     row = (number, item.source_id, item.event_id, item.received_at_us, item.code, item.reason, item.body)
     group.quarantined.append(row)
     group.hashes.append(value)
-    group.counts[item.source_id, "quarantined"] += 1
     taken[value] = _Taken(-number, item.received_at_us)
     return -number
 
@@ -197,7 +195,6 @@ def _accept(group: _Group, draft: Draft, value: int) -> None:
     group.payloads.append(encode_record(_event(draft, member, known_us)))
     place = len(group.payloads)
     group.accepted.append((place, value, member.number, draft.times.effective_us, draft.category))
-    group.counts[draft.source_id, "accepted"] += 1
     if draft.kind == "track" and not draft.catalogued:
         group.uncatalogued[draft.source_id, draft.name] += 1
     if draft.kind == "identify" and draft.traits:
@@ -273,6 +270,14 @@ def _state_consents(connection: Connection, group: _Group) -> None:
     store.put_consents(connection, changed)
 
 
+def _count(connection: Connection, items: Sequence[Item], marks: Sequence[int]) -> None:
+    counts = Counter(
+        (item.source_id, "accepted" if mark > 0 else "quarantined" if mark < 0 else "duplicate")
+        for item, mark in zip(items, marks, strict=True)
+    )
+    store.count(connection, [(*key, number) for key, number in sorted(counts.items())])
+
+
 def _keep(connection: Connection, group: _Group, first: int) -> dict[int, int]:
     """Write the projections; the receipts that are new."""
     group.resolution.finish()
@@ -286,7 +291,6 @@ def _keep(connection: Connection, group: _Group, first: int) -> dict[int, int]:
     store.put_notes(connection, group.notes)
     store.put_attributes(connection, group.attributes)
     store.put_accounts(connection, group.accounts)
-    store.count(connection, [(*key, n) for key, n in sorted(group.counts.items())])
     names = sorted(group.uncatalogued.items())
     store.count_uncatalogued(connection, [(*key, n, group.now_us) for key, n in names])
     return {value: number for number, value, *_ in sorted(rows, key=lambda row: row[0])}

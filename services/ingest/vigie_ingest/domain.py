@@ -13,6 +13,7 @@ from vigie_contracts.instants import DAY_US, parse_instant, to_micros
 DUPLICATE_WINDOW_US = 14 * DAY_US
 MAX_ID_LENGTH = 255
 MAX_NAME_LENGTH = 200
+REMEMBERED_NAMES = 5_000
 
 Consents = tuple[tuple[Purpose, ConsentState], ...]
 
@@ -45,7 +46,7 @@ class Times(NamedTuple):
     effective_us: int
 
 
-class Draft(msgspec.Struct, kw_only=True):
+class Draft(msgspec.Struct, kw_only=True, gc=False):
     """An acceptable event before the log's writer gives it a member, an instant and a position."""
 
     source_id: str
@@ -112,17 +113,53 @@ def checked_id(field: str, value: str | int | None) -> str | None:
     return text
 
 
-def track_name(catalogue: Catalogue, sent: str | None) -> tuple[str, bool]:
-    """The catalogue's name of a tracked event and True, or the name as sent and False; Unacceptable without a name."""
-    if sent is None or not sent.strip():
-        raise Unacceptable("no_event_name", "a track call needs `event`")
-    return _resolved(catalogue, sent, sent)
+class Named(NamedTuple):
+    """What an event is called: the catalogue's name, or as it was sent; `measured` when it has numeric properties."""
+
+    name: str
+    catalogued: bool
+    category: str | None
+    measured: bool
 
 
-def viewed_name(catalogue: Catalogue, kind: str, sent: str | None) -> tuple[str, bool]:
-    """Name of a page or screen call: what the catalogue spells `page: NAME`, else `page.viewed`."""
-    special = catalogue.resolve(f"{kind}: {sent}") if sent else None
-    return (special, True) if special else _resolved(catalogue, f"{kind}.viewed", f"{kind}.viewed")
+class Names:
+    """Names of calls by the catalogue; remembers a bounded number of what was asked."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._known: dict[tuple[str, str | None], Named] = {}
+
+    def of(self, kind: str, sent: str | None) -> Named:
+        """A track call by its event, a page or screen by `page: NAME` or `page.viewed`, others by their kind.
+
+        Unacceptable for a track call without a name, and for a name that is too long.
+        """
+        found = self._known.get((kind, sent))
+        if found is None:
+            found = self._find(kind, sent)
+            if len(self._known) >= REMEMBERED_NAMES:
+                self._known.clear()
+            self._known[kind, sent] = found
+        return found
+
+    def _find(self, kind: str, sent: str | None) -> Named:
+        if kind == "track":
+            if sent is None or not sent.strip():
+                raise Unacceptable("no_event_name", "a track call needs `event`")
+            return self._resolved(sent)
+        if kind not in ("page", "screen"):
+            return Named(kind, False, None, False)
+        special = self._catalogue.resolve(f"{kind}: {sent}") if sent else None
+        return self._resolved(special or f"{kind}.viewed")
+
+    def _resolved(self, sent: str) -> Named:
+        if len(sent) > MAX_NAME_LENGTH:
+            raise Unacceptable("name_too_long", f"the event's name is longer than {MAX_NAME_LENGTH} characters")
+        name = self._catalogue.resolve(sent)
+        if name is None:
+            return Named(sent, False, None, False)
+        row = self._catalogue.micro_conversions[name]
+        return Named(name, True, row.category, any(spec.measured for spec in row.properties.values()))
 
 
 def category_of(catalogue: Catalogue, name: str) -> str | None:
@@ -176,13 +213,6 @@ def consents_from(preferences: Mapping[str, Any]) -> Consents:
 def corrected_seconds(times: Times) -> float:
     """By how many seconds the effective instant differs from the client's own stamp."""
     return 0.0 if times.original_us is None else (times.effective_us - times.original_us) / 1_000_000
-
-
-def _resolved(catalogue: Catalogue, asked: str, otherwise: str) -> tuple[str, bool]:
-    if len(otherwise) > MAX_NAME_LENGTH:
-        raise Unacceptable("name_too_long", f"the event's name is longer than {MAX_NAME_LENGTH} characters")
-    name = catalogue.resolve(asked)
-    return (otherwise, False) if name is None else (name, True)
 
 
 def _micros(field: str, instant: datetime | None) -> int | None:

@@ -13,6 +13,7 @@ import msgspec
 from vigie_contracts.catalogue import read_toml
 
 MAX_MEMBERS = 32
+REMEMBERED = 50_000
 USER = "user_id"
 ANONYMOUS = "anonymous_id"
 
@@ -49,6 +50,7 @@ class Rules:
     def __init__(self, rules: tuple[NamespaceRule, ...] = DEFAULT_RULES) -> None:
         self.by_namespace = {rule.namespace: rule for rule in rules}
         self._blocked = {rule.namespace: _pattern(rule.blocked) for rule in rules}
+        self._remembered: dict[tuple[str, str], bool] = {}
 
     @classmethod
     def load(cls, feature_repo: Path) -> "Rules":
@@ -58,8 +60,14 @@ class Rules:
 
     def blocked(self, namespace: str, value: str) -> bool:
         """Whether a value stands for nobody."""
-        pattern = self._blocked.get(namespace)
-        return pattern is not None and pattern.fullmatch(value) is not None
+        found = self._remembered.get((namespace, value))
+        if found is None:
+            pattern = self._blocked.get(namespace)
+            found = pattern is not None and pattern.fullmatch(value) is not None
+            if len(self._remembered) >= REMEMBERED:
+                self._remembered.clear()
+            self._remembered[namespace, value] = found
+        return found
 
     def limit(self, namespace: str) -> int:
         """Most values of a namespace in one customer."""

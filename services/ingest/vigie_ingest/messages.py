@@ -85,6 +85,7 @@ class Normaliser:
     def __init__(self, catalogue: Catalogue, rules: Rules) -> None:
         self._catalogue = catalogue
         self._rules = rules
+        self._names = domain.Names(catalogue)
 
     def batch(self, body: bytes, source_id: str, received_us: int) -> list[Draft | Refusal]:
         """Drafts and refusals in the order sent; InvalidInput when the body is no batch at all."""
@@ -135,7 +136,7 @@ class Normaliser:
         catalogue = self._catalogue
         event_id = domain.checked_id("messageId", message.message_id) or secrets.token_hex(16)
         user_id, anonymous_id = self._identities(message.user_id, message.anonymous_id)
-        name, catalogued = _name(catalogue, kind, message)
+        named = self._names.of(kind, message.event if kind == "track" else message.name)
         properties = message.properties or {}
         context = _merged(batch_context, message.context)
         traits = message.traits or {}
@@ -143,16 +144,18 @@ class Normaliser:
             traits = domain.canonical_traits(catalogue, traits)
         elif message.name is not None and kind in ("page", "screen"):
             properties = {"name": message.name, **properties}
-        group_id = domain.checked_id("groupId", message.group_id)
-        previous_id = domain.checked_id("previousId", message.previous_id)
-        _check_ends(kind, group_id, previous_id)
+        group_id = previous_id = None
+        if kind == "group":
+            group_id = _needed("groupId", message.group_id, kind, "no_group_id")
+        elif kind == "alias":
+            previous_id = _needed("previousId", message.previous_id, kind, "no_previous_id")
         return Draft(
             source_id=source_id,
             event_id=event_id,
             kind=kind,  # type: ignore[arg-type]
-            name=name,
-            catalogued=catalogued,
-            category=domain.category_of(catalogue, name) if catalogued else None,
+            name=named.name,
+            catalogued=named.catalogued,
+            category=named.category,
             anonymous_id=anonymous_id,
             user_id=user_id,
             previous_id=previous_id,
@@ -163,7 +166,7 @@ class Normaliser:
             ),
             channel=message.channel,
             properties=properties,
-            measures=domain.measures_of(catalogue, name, properties) if catalogued else {},
+            measures=domain.measures_of(catalogue, named.name, properties) if named.measured else {},
             traits=traits,
             context=context,
             consents=domain.stated_consents(context) if "consent" in context else (),
@@ -177,15 +180,15 @@ class Normaliser:
         event_id = domain.checked_id("event_id", record.event_id)
         if event_id is None:
             raise Unacceptable("no_event_id", "an imported record needs an event_id")
-        name, catalogued = domain.track_name(catalogue, record.name) if kind == "track" else (kind, False)
+        named = self._names.of(kind, record.name)
         known_us = record.effective_at_us if record.known_at_us is None else record.known_at_us
         return Draft(
             source_id=source_id,
             event_id=event_id,
             kind=kind,
-            name=name,
-            catalogued=catalogued,
-            category=domain.category_of(catalogue, name) if catalogued else None,
+            name=named.name,
+            catalogued=named.catalogued,
+            category=named.category,
             anonymous_id=anonymous_id,
             user_id=user_id,
             previous_id=None,
@@ -194,7 +197,7 @@ class Normaliser:
             times=domain.imported_times(record.effective_at_us, now_us),
             channel=record.channel,
             properties=record.properties,
-            measures=domain.measures_of(catalogue, name, record.properties) if catalogued else {},
+            measures=domain.measures_of(catalogue, named.name, record.properties) if named.measured else {},
             traits=domain.canonical_traits(catalogue, record.traits) if record.traits else {},
             context={},
             consents=domain.consents_from(record.consent) if record.consent else (),
@@ -215,19 +218,11 @@ class Normaliser:
         return user_id, anonymous_id
 
 
-def _name(catalogue: Catalogue, kind: str, message: Message) -> tuple[str, bool]:
-    if kind == "track":
-        return domain.track_name(catalogue, message.event)
-    if kind in ("page", "screen"):
-        return domain.viewed_name(catalogue, kind, message.name)
-    return kind, False
-
-
-def _check_ends(kind: str, group_id: str | None, previous_id: str | None) -> None:
-    if kind == "group" and group_id is None:
-        raise Unacceptable("no_group_id", "a group call needs groupId")
-    if kind == "alias" and previous_id is None:
-        raise Unacceptable("no_previous_id", "an alias call needs previousId")
+def _needed(field: str, value: Id, kind: str, code: str) -> str:
+    found = domain.checked_id(field, value)
+    if found is None:
+        raise Unacceptable(code, f"the {kind} call needs {field}")
+    return found
 
 
 def _merged(batch: dict[str, Any] | None, own: dict[str, Any] | None) -> dict[str, Any]:

@@ -133,13 +133,13 @@ def find_receipts(connection: Connection, hashes: Sequence[int]) -> dict[int, in
     """Settled hash -> log number, or minus the number of a quarantined event."""
     sql = "SELECT hash, number FROM receipts WHERE hash IN (SELECT value FROM json_each(?))"
     rows = connection.exec_driver_sql(sql, (_json(hashes).decode(),))
-    return dict(rows.tuples().all())
+    return {row[0]: row[1] for row in rows}
 
 
 def recent_receipts(connection: Connection) -> dict[int, int]:
     """The hashes that are not settled yet; a later row of the same hash replaces an earlier one."""
     rows = connection.exec_driver_sql("SELECT hash, number FROM recent ORDER BY number > 0, number")
-    return dict(rows.tuples().all())
+    return {row[0]: row[1] for row in rows}
 
 
 def sent_as(connection: Connection, numbers: Iterable[int]) -> dict[int, SentAs]:
@@ -160,7 +160,7 @@ def sent_as(connection: Connection, numbers: Iterable[int]) -> dict[int, SentAs]
 def payloads(connection: Connection, numbers: Sequence[int]) -> dict[int, bytes]:
     """Log records by number."""
     sql = f"SELECT number, payload FROM log_{LOG} WHERE number IN (SELECT value FROM json_each(?))"
-    return dict(connection.exec_driver_sql(sql, (_json(numbers).decode(),)).tuples().all())
+    return {row[0]: row[1] for row in connection.exec_driver_sql(sql, (_json(numbers).decode(),))}
 
 
 def put_recent(connection: Connection, rows: Sequence[tuple[int, int, int | None, int | None, str | None]]) -> None:
@@ -277,7 +277,7 @@ def party_of(connection: Connection, member_no: int) -> Party:
         "SELECT namespace, count(*) FROM identities WHERE member_no IN (SELECT value FROM json_each(?)) GROUP BY 1",
         (_json([member.number for member in members]).decode(),),
     )
-    return Party(customer_id, members, dict(counts.tuples().all()))
+    return Party(customer_id, members, {row[0]: row[1] for row in counts})
 
 
 def move(connection: Connection, members: Sequence[Member], to: str, known_at_us: int, because: str) -> None:
@@ -336,7 +336,7 @@ def put_accounts(connection: Connection, rows: Sequence[tuple[int, str, int, str
 def customers_of_members(connection: Connection, member_ids: Sequence[str]) -> dict[str, str]:
     """Member id -> id of its customer now."""
     sql = "SELECT member_id, customer_id FROM members WHERE member_id IN (SELECT value FROM json_each(?))"
-    return dict(connection.exec_driver_sql(sql, (_json(member_ids).decode(),)).tuples().all())
+    return {row[0]: row[1] for row in connection.exec_driver_sql(sql, (_json(member_ids).decode(),))}
 
 
 def customer_of_identity(connection: Connection, namespace: str, value: str) -> str | None:

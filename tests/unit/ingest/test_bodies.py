@@ -1,0 +1,82 @@
+"""Keys, sizes and compression of request bodies; settings."""
+
+import asyncio
+import base64
+import gzip
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from vigie_contracts.errors import InvalidInput, Unauthorized
+from vigie_ingest.bodies import BodyTooLarge, KeyRing, basic_user, read_body
+from vigie_ingest.settings import Settings
+
+
+def read(body: bytes, limit: int = 1_000, **headers: str) -> bytes:
+    parts = [body[:10], body[10:]]
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    scope = {
+        "type": "http",
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+    }
+    return asyncio.run(read_body(Request(scope, receive), limit))
+
+
+def test_a_body_is_read_in_parts_and_decompressed() -> None:
+    assert read(b'{"batch":[]}') == b'{"batch":[]}'
+    assert read(gzip.compress(b"x" * 900), content_encoding="gzip") == b"x" * 900
+
+
+@pytest.mark.parametrize("body", [b"x" * 1_001, gzip.compress(b"x" * 1_001), gzip.compress(b"x" * 100_000_000)])
+def test_a_body_over_the_limit_is_refused_before_and_after_decompression(body: bytes) -> None:
+    encoding = {} if body.startswith(b"x") else {"content_encoding": "gzip"}
+    with pytest.raises(BodyTooLarge):
+        read(body, **encoding)
+
+
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"x" * 500)[:-4]])
+def test_broken_gzip_is_an_error(body: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        read(body, content_encoding="gzip")
+
+
+def test_an_unknown_encoding_is_an_error() -> None:
+    with pytest.raises(InvalidInput, match="'br'"):
+        read(b"x", content_encoding="br")
+
+
+def basic(text: str) -> str:
+    return "Basic " + base64.b64encode(text.encode()).decode()
+
+
+def test_the_write_key_comes_from_basic_or_from_the_body() -> None:
+    keys = KeyRing({"k1": "app", "k2": "web"})
+    assert keys.source_of(basic("k1:"), b"not even JSON") == "app"
+    assert keys.source_of(basic("k1"), b"{}") == "app"
+    assert keys.source_of(None, b'{"writeKey":"k2"}') == "web"
+    assert keys.source_of("Bearer something", b'{"writeKey":"k2"}') == "web"
+    assert keys.source_of(basic("unknown:"), b'{"writeKey":"k2"}') == "web"
+
+
+@pytest.mark.parametrize(
+    ("header", "body"), [(None, b"{}"), (basic("nobody:"), b"{}"), (None, b'{"writeKey":"nobody"}')]
+)
+def test_an_unknown_key_is_refused(header: str | None, body: bytes) -> None:
+    with pytest.raises(Unauthorized):
+        KeyRing({"k1": "app"}).source_of(header, body)
+
+
+def test_broken_basic_headers_name_nobody() -> None:
+    assert [basic_user(header) for header in (None, "Basic", "Basic !!!", "Bearer x", basic("k:v"))] == [None] * 4 + [
+        "k"
+    ]
+
+
+def test_write_keys_are_key_and_source() -> None:
+    settings = Settings(service_token="t", ingest_write_keys=("a=app", "b=web"))
+    assert settings.sources() == {"a": "app", "b": "web"}
+    with pytest.raises(InvalidInput, match="KEY=SOURCE_ID"):
+        Settings(service_token="t", ingest_write_keys=("a",)).sources()

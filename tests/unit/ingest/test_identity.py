@@ -1,0 +1,230 @@
+"""Whose an event is: the map against a naive oracle, and each rule by name."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vigie_contracts.events import MapMove
+from vigie_contracts.reads import CustomersRequest
+from vigie_ingest.identity import DEFAULT_RULES, MAX_MEMBERS, Member, NamespaceRule, Party, Rules, refusal_of_merge
+
+from tests.unit.ingest.ingest_world import NOW_US, World, identify, track
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_an_anonymous_id_joins_the_first_user_id_that_identifies_on_it(world: World) -> None:
+    world.send(track("1", anonymous="device"))
+    world.at(NOW_US + 1)
+    world.send(identify("2", user="ann", anonymous="device"))
+    device, ann = world.events()
+    assert world.customer_of("user_id", "ann") == world.customer_of("anonymous_id", "device") == device.member_id
+    (merge,) = world.merges()
+    assert merge.moves == [MapMove(ann.member_id, ann.member_id, device.member_id)]
+    assert (merge.known_at_us, merge.because) == (NOW_US + 1, "identified")
+
+
+def test_the_event_carries_the_user_ids_member_when_both_ids_came(world: World) -> None:
+    world.send(track("1", user="ann"), track("2", anonymous="device"), track("3", user="ann", anonymous="device"))
+    ann, device, both = world.events()
+    assert both.member_id == ann.member_id != device.member_id
+
+
+def test_a_second_user_id_on_a_shared_device_is_not_merged(world: World) -> None:
+    world.send(track("1", anonymous="device"))
+    world.send(identify("2", user="ann", anonymous="device"), identify("3", user="bob", anonymous="device"))
+    world.send(track("4", anonymous="device"), identify("5", user="ann", anonymous="device"))
+    world.send(track("6", anonymous="device"))
+    ann, bob, device = (
+        world.customer_of(*key) for key in (("user_id", "ann"), ("user_id", "bob"), ("anonymous_id", "device"))
+    )
+    assert len({ann, bob, device}) == 3
+    first, _, _, later, _, last = world.events()
+    assert first.member_id == ann
+    assert later.member_id == last.member_id == device
+    assert len(world.merges()) == 1
+
+
+def test_a_second_user_id_of_the_same_customer_is_no_shared_device(world: World) -> None:
+    world.send(identify("1", user="ann", anonymous="device"))
+    world.send({"type": "alias", "messageId": "2", "previousId": "ann", "userId": "ann@new"})
+    world.send(identify("3", user="ann@new", anonymous="device"), track("4", anonymous="device"))
+    assert world.customer_of("anonymous_id", "device") == world.customer_of("user_id", "ann@new")
+
+
+def test_many_devices_make_one_customer_named_by_the_oldest_member(world: World) -> None:
+    world.send(track("1", anonymous="phone"), track("2", user="ann"), track("3", anonymous="tablet"))
+    world.send(identify("4", user="ann", anonymous="tablet"), identify("5", user="ann", anonymous="phone"))
+    phone, ann, tablet = (event.member_id for event in world.events()[:3])
+    answer = world.reads.customers(CustomersRequest(customer_ids=[tablet, phone, "nobody", ann]))
+    found = [row and (row.asked, row.customer_id, row.member_ids) for row in answer.customers]
+    members = [phone, ann, tablet]
+    assert found == [(tablet, phone, members), (phone, phone, members), None, (ann, phone, members)]
+    assert answer.customers[0] is not None
+    assert (answer.customers[0].external_id, answer.customers[0].anonymous) == ("ann", False)
+
+
+def test_an_alias_merges_two_user_ids_and_joins_an_anonymous_one(world: World) -> None:
+    world.send(track("1", user="old"), track("2", user="new"))
+    world.send({"type": "alias", "messageId": "3", "previousId": "old", "userId": "new"})
+    world.send({"type": "alias", "messageId": "4", "previousId": "device", "userId": "new"})
+    old = world.customer_of("user_id", "old")
+    assert old == world.customer_of("user_id", "new") == world.customer_of("anonymous_id", "device")
+    assert [merge.because for merge in world.merges()] == ["alias", "identified"]
+
+
+def test_a_customer_has_at_most_32_members_and_the_receipt_says_so(world: World) -> None:
+    world.send(*(identify(str(place), user="ann", anonymous=f"device-{place}") for place in range(MAX_MEMBERS)))
+    assert len(world.merges()) == MAX_MEMBERS - 1
+    assert world.reads.receipt("30", "app").notes == []
+    assert world.reads.receipt("31", "app").verdict == "accepted"
+    assert world.reads.receipt("31", "app").notes == [
+        "the merge was refused: 33 members, and a customer has at most 32"
+    ]
+    assert world.customer_of("anonymous_id", "device-31") != world.customer_of("user_id", "ann")
+
+
+def test_a_namespaces_limit_refuses_the_merge() -> None:
+    one = Party("a", [Member(1, "a")], {"user_id": 5})
+    other = Party("b", [Member(2, "b")], {"user_id": 4, "anonymous_id": 1})
+    assert refusal_of_merge(one, other, Rules()) == "the merge was refused: 9 identities 'user_id', and the limit is 8"
+    assert refusal_of_merge(one, one, Rules((NamespaceRule(namespace="user_id", priority=1, limit=10),))) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["", "0", "000-000", "-1", "null", "NULL", "Anonymous", "undefined", "[object Object]", "n/a"]
+)
+def test_placeholders_stand_for_nobody(value: str) -> None:
+    assert Rules().blocked("user_id", value)
+    assert not Rules().blocked("crm_id", value)
+
+
+@pytest.mark.parametrize("value", ["1", "10", "-2", "nullable", "ann", "0a"])
+def test_ordinary_ids_stand_for_somebody(value: str) -> None:
+    assert not Rules().blocked("user_id", value)
+
+
+def test_rules_are_data(tmp_path: Path) -> None:
+    assert Rules.load(tmp_path).by_namespace == {rule.namespace: rule for rule in DEFAULT_RULES}
+    text = '[[namespace]]\nnamespace = "user_id"\npriority = 1\nlimit = 2\nblocked = ["demo.*"]\n'
+    (tmp_path / "identities.toml").write_text(text)
+    rules = Rules.load(tmp_path)
+    assert (rules.limit("user_id"), rules.blocked("user_id", "DEMO-1"), rules.blocked("user_id", "null")) == (
+        2,
+        True,
+        False,
+    )
+
+
+def test_the_history_of_the_map_is_kept(world: World) -> None:
+    world.send(track("1", anonymous="device"))
+    world.at(NOW_US + 10)
+    world.send(identify("2", user="ann", anonymous="device"))
+    with world.engine.connect() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT member_no, from_us, until_us, because FROM map_history ORDER BY rowid"
+        ).all()
+    assert [tuple(row) for row in rows] == [
+        (2, NOW_US + 10, NOW_US + 10, "minted"),
+        (2, NOW_US + 10, None, "identified"),
+    ]
+
+
+class Oracle:
+    """Customers as plain sets of identities; a shared device's identity gets a new name once it is shared."""
+
+    def __init__(self) -> None:
+        self.groups: list[set[str]] = []
+        self.joined: dict[str, str] = {}
+        self.shared: set[str] = set()
+
+    def group(self, name: str) -> set[str]:
+        for group in self.groups:
+            if name in group:
+                return group
+        self.groups.append({name})
+        return self.groups[-1]
+
+    def event(self, user: str | None, device: str | None) -> str:
+        """The identity whose customer the event belongs to."""
+        if device is not None:
+            self.group(self.device(device))
+        if user is None:
+            assert device is not None
+            return self.device(device)
+        self.group(f"u:{user}")
+        if device is not None:
+            self._meet(user, device)
+        return f"u:{user}"
+
+    def device(self, name: str) -> str:
+        return f"d:{name}'" if name in self.shared else f"d:{name}"
+
+    def _meet(self, user: str, device: str) -> None:
+        if device in self.shared:
+            return
+        first = self.joined.setdefault(device, user)
+        if first == user or f"u:{user}" in self.group(f"u:{first}"):
+            self._union(f"d:{device}", f"u:{user}")
+        else:
+            self.shared.add(device)
+            self.group(self.device(device))
+
+    def _union(self, one: str, other: str) -> None:
+        first, second = self.group(one), self.group(other)
+        if first is not second:
+            first |= second
+            self.groups.remove(second)
+
+
+events = st.lists(
+    st.tuples(st.none() | st.sampled_from("abc"), st.none() | st.sampled_from("xyz")).filter(any),
+    min_size=1,
+    max_size=14,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs=events, sizes=st.lists(st.integers(1, 4), min_size=14, max_size=14))
+def test_the_map_agrees_with_the_oracle_however_events_are_grouped(
+    pairs: list[tuple[str | None, str | None]], sizes: list[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        calls: list[dict[str, Any]] = [
+            track(str(place), user=user, anonymous=device) for place, (user, device) in enumerate(pairs)
+        ]
+        start = 0
+        for size in sizes:
+            if calls[start : start + size]:
+                world.send(*calls[start : start + size])
+            start += size
+        oracle = Oracle()
+        owners = [oracle.event(user, device) for user, device in pairs]
+        customers = world.reads.customers(
+            CustomersRequest(customer_ids=[event.member_id for event in world.events()])
+        ).customers
+        found = [row.customer_id if row else None for row in customers]
+        expected = [next(place for place, group in enumerate(oracle.groups) if owner in group) for owner in owners]
+        for one in range(len(pairs)):
+            for other in range(one):
+                assert (found[one] == found[other]) == (expected[one] == expected[other])
+        folded = _folded(world)
+        assert [folded.get(event.member_id, event.member_id) for event in world.events()] == found
+        world.engine.dispose()
+
+
+def _folded(world: World) -> dict[str, str]:
+    """The map as a consumer of the log sees it."""
+    owners: dict[str, str] = {}
+    for merge in world.merges():
+        for move in merge.moves:
+            assert owners.get(move.member_id, move.member_id) == move.from_customer_id
+            owners[move.member_id] = move.to_customer_id
+    return owners
