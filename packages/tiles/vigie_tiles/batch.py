@@ -1,14 +1,16 @@
 """The batch engine: feature vectors of any customer at any past (t, pos), by DuckDB over the Parquet archive.
 
 It implements docs/features.md and shares no code with the oracle or the stream kernel. A label row joins its customer's
-members (by the map known at t), these join their visible events, and every feature is an integer aggregate of the group.
+members (by the map known at t), these join their visible events, and every feature is an integer aggregate of them.
 Days are bits of a 128-bit integer (bit 0 is the label's day), event sets are bits of a 64-bit one.
 """
 
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,11 +19,11 @@ import duckdb
 import pyarrow as pa
 from vigie_contracts.errors import IncompatibleData, InvalidInput
 from vigie_contracts.events import Event, LogRecord, MapChanged, Position
-from vigie_contracts.features import HOUR_WINDOW_DAYS, FeatureSpec, FeatureTable
-from vigie_contracts.instants import HOUR_US, from_micros, to_micros
+from vigie_contracts.features import HOUR_WINDOW_DAYS, WINDOW_DAYS, FeatureSpec, FeatureTable
+from vigie_contracts.instants import DAY_US, HOUR_US, SECOND_US, from_micros, to_micros
 
-LABELS_AT_ONCE = 20_000
 DAY_BITS = 91
+FURTHEST_EDGE_DAYS = 2 * max(WINDOW_DAYS)
 BITS_A_COLUMN = 62
 MOST_NAMES_BY_BITS = 120
 
@@ -59,11 +61,14 @@ class Batch:
         *,
         threads: int = 2,
         memory: str = "4GB",
+        labels_at_once: int = 20_000,
     ) -> None:
         self._table = table
-        self._zone = ZoneInfo(time_zone)
+        self._labels_at_once = labels_at_once
+        self._zone = _zone(time_zone)
         self._db = duckdb.connect()
-        self._db.execute(f"SET threads = {threads}; SET memory_limit = '{memory}'; SET preserve_insertion_order = false")
+        self._db.execute(f"SET threads = {threads}; SET memory_limit = '{memory}'")
+        self._db.execute("SET preserve_insertion_order = false")
         self.end, files = read_manifest(archive)
         self._load("all_events", [archive / name for kind, name in files if kind == "events"], EVENT_SCHEMA,
                    _event_rows(tail, self.end))
@@ -76,19 +81,20 @@ class Batch:
         """The DuckDB connection, with the views `all_events` and `all_moves`."""
         return self._db
 
-    def vectors(self, labels: pa.Table, features: Sequence[FeatureSpec]) -> pa.Table:
+    def vectors(self, labels: pa.Table, features: Sequence[FeatureSpec] | None = None) -> pa.Table:
         """One row a label row, in the same order, with an int64 column (nullable) for each feature's key.
 
-        `labels` has `customer_id` (string), `t_us` (int64) and optionally `pos` (int64: last number of lane 0 to count).
+        `labels` has `customer_id` (string), `t_us` (int64) and optionally `pos` (int64: the last number of lane 0 that
+        counts). Without `features` the whole table is answered.
         """
-        features = tuple(features)
+        features = self._table.features if features is None else tuple(features)
         if self._prepared != features:
             self._plan = _Plan(features)
             self._prepare_events()
             self._prepared = features
         chunks = [
-            self._chunk(labels.slice(start, LABELS_AT_ONCE), features)
-            for start in range(0, max(labels.num_rows, 1), LABELS_AT_ONCE)
+            self._chunk(labels.slice(start, self._labels_at_once), features)
+            for start in range(0, max(labels.num_rows, 1), self._labels_at_once)
         ]
         return pa.concat_tables(chunks)
 
@@ -117,14 +123,16 @@ class Batch:
             "CREATE OR REPLACE TEMP TABLE ev AS SELECT x.*, c.day FROM ("
             " SELECT member_id, number, known_at_us AS known, effective_at_us AS eff, " + ", ".join(columns) +
             f" FROM all_events WHERE catalogued AND name IN ({names})) x"
-            " ASOF JOIN calendar c ON x.eff >= c.start"
+            " ASOF JOIN days c ON x.eff >= c.start"
         )
         self._db.execute(
-            "CREATE OR REPLACE TEMP TABLE stated AS SELECT member_id, number, known_at_us AS known, effective_at_us AS eff,"
-            " source_id, event_id, traits FROM all_events WHERE kind = 'identify'"
+            "CREATE OR REPLACE TEMP TABLE stated AS"
+            " SELECT member_id, number, known_at_us AS known, effective_at_us AS eff, source_id, event_id, traits"
+            " FROM all_events WHERE kind = 'identify'"
         )
         self._db.execute(
-            "CREATE OR REPLACE TEMP TABLE moves AS SELECT member_id, to_customer_id, number, known_at_us AS known FROM all_moves"
+            "CREATE OR REPLACE TEMP TABLE moves AS"
+            " SELECT member_id, to_customer_id, number, known_at_us AS known FROM all_moves"
         )
         self._moved = self._row("SELECT count(*) FROM moves")[0] > 0
 
@@ -132,18 +140,19 @@ class Batch:
         return tuple(self._db.execute(sql).fetchall()[0])
 
     def _calendar(self, low_us: int, high_us: int) -> None:
-        """Local midnights around the given instants: table calendar(day, start)."""
-        first = from_micros(low_us).date() - timedelta(days=200)
+        """Local midnights around the given instants: table calendar(day, start); `days` is without skipped days."""
+        first = from_micros(low_us).date() - timedelta(days=FURTHEST_EDGE_DAYS + 2)
         last = from_micros(high_us).date() + timedelta(days=3)
-        epoch = datetime(1970, 1, 1).date()
-        days, starts = [], []
-        day = first
-        while day <= last:
-            days.append((day - epoch).days)
-            starts.append(to_micros(datetime(day.year, day.month, day.day, tzinfo=self._zone)))
-            day += timedelta(days=1)
-        self._db.register("calendar_rows", pa.table({"day": pa.array(days, pa.int64()), "start": pa.array(starts, pa.int64())}))
+        dates = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+        rows = {
+            "day": pa.array([(day - date(1970, 1, 1)).days for day in dates], pa.int64()),
+            "start": pa.array([_first_instant(day, self._zone) for day in dates], pa.int64()),
+        }
+        self._db.register("calendar_rows", pa.table(rows))
         self._db.execute("CREATE OR REPLACE TEMP TABLE calendar AS SELECT * FROM calendar_rows ORDER BY start")
+        self._db.execute(
+            "CREATE OR REPLACE TEMP TABLE days AS SELECT max(day) AS day, start FROM calendar GROUP BY start"
+        )
 
     def _chunk(self, labels: pa.Table, features: tuple[FeatureSpec, ...]) -> pa.Table:
         self._label_rows(labels)
@@ -168,7 +177,7 @@ class Batch:
         if count:
             low, high = self._row("SELECT min(start), max(start) FROM calendar")
             instants = rows["t"].to_numpy()
-            if instants.min() - 190 * 24 * HOUR_US < low or instants.max() > high:
+            if instants.min() - (FURTHEST_EDGE_DAYS + 1) * DAY_US < low or instants.max() > high:
                 self._calendar(min(int(instants.min()), low), max(int(instants.max()), high))
         self._db.register("label_rows", rows)
         hours = "".join(
@@ -178,7 +187,7 @@ class Batch:
         joins = "".join(f" JOIN calendar d{days} ON d{days}.day = c.day - {days}" for days in self._plan.day_edges)
         self._db.execute(
             f"CREATE OR REPLACE TEMP TABLE label AS SELECT l.row, l.customer, l.t, l.pos, c.day AS today{hours}{starts}"
-            f" FROM label_rows l ASOF JOIN calendar c ON l.t >= c.start{joins}"
+            f" FROM label_rows l ASOF JOIN days c ON l.t >= c.start{joins}"
         )
 
     def _member_rows(self) -> None:
@@ -191,7 +200,8 @@ class Batch:
             WITH candidate AS (
                 SELECT row, customer, t, pos, customer AS member FROM label
                 UNION
-                SELECT l.row, l.customer, l.t, l.pos, m.member_id FROM label l JOIN moves m ON m.to_customer_id = l.customer
+                SELECT l.row, l.customer, l.t, l.pos, m.member_id
+                FROM label l JOIN moves m ON m.to_customer_id = l.customer
             )
             SELECT c.row, c.member
             FROM candidate c LEFT JOIN moves m
@@ -384,6 +394,26 @@ def read_manifest(archive: Path) -> tuple[int, list[tuple[str, str]]]:
     if manifest["format"] != 1:
         raise IncompatibleData(f"{path} has format {manifest['format']}; this Vigie reads format 1")
     return int(manifest["end"].get("0", 0)), [(file["kind"], file["name"]) for file in manifest["files"]]
+
+
+def _zone(name: str) -> ZoneInfo:
+    """A time zone of the pinned tzdata package; InvalidInput for a name that is none."""
+    try:
+        with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+            return ZoneInfo.from_file(file, key=name)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{name!r} is not the name of a time zone (such as Europe/Paris)") from error
+
+
+def _first_instant(day: date, zone: ZoneInfo) -> int:
+    """The first instant of a local day (microseconds); where clocks jumped over midnight, the instant of the jump."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    at = to_micros(midnight)
+    if from_micros(at).astimezone(zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
+        return at
+    seconds = range(at - DAY_US, at, SECOND_US)
+    arrived = bisect_left(seconds, True, key=lambda second: from_micros(second).astimezone(zone).date() >= day)
+    return at - DAY_US + arrived * SECOND_US
 
 
 def _event_rows(tail: Sequence[tuple[Position, LogRecord]], end: int) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ It shares no code with the stream kernel or the batch query; it exists to prove 
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from importlib import resources
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -20,7 +22,7 @@ def value(
     feature: FeatureSpec, log: Sequence[Record], customer_id: str, t_us: int, time_zone: str, pos: int | None = None
 ) -> int | None:
     """The feature's value of a customer at (t, pos), from all records of the log (lane 0)."""
-    moment = _Moment(t_us, ZoneInfo(time_zone))
+    moment = _Moment(t_us, time_zone)
     applied = [(position, record) for position, record in log if pos is None or position.number <= pos]
     members = members_at(applied, customer_id, t_us)
     visible = [
@@ -46,20 +48,19 @@ def members_at(log: Iterable[Record], customer_id: str, t_us: int) -> set[str]:
 
 
 class _Moment:
-    def __init__(self, t_us: int, zone: ZoneInfo) -> None:
+    def __init__(self, t_us: int, time_zone: str) -> None:
         self.t_us = t_us
-        self.zone = zone
+        self.time_zone = time_zone
         self.today = self.day(t_us)
 
     def day(self, instant_us: int) -> date:
-        return (EPOCH + timedelta(microseconds=instant_us)).astimezone(self.zone).date()
+        return (EPOCH + timedelta(microseconds=instant_us)).astimezone(_zone(self.time_zone)).date()
 
     def edge(self, days: int, window_days: int) -> int:
         if window_days in (1, 7):
             at = EPOCH + timedelta(microseconds=self.t_us) - timedelta(hours=24 * days)
             return _micros(at.replace(minute=0, second=0, microsecond=0))
-        day = self.today - timedelta(days=days)
-        return _micros(datetime(day.year, day.month, day.day, tzinfo=self.zone))
+        return _first_instant(self.today - timedelta(days=days), self.time_zone)
 
     def measure(self, feature: FeatureSpec, visible: list[Event]) -> int | None:
         days = feature.window_days or 0
@@ -128,6 +129,22 @@ class _Moment:
             return None
         days = (self.today - self.day(min(event.effective_at_us for event in events))).days
         return days if days <= 91 else min(3660, 7 * (days // 7))
+
+
+@lru_cache
+def _zone(name: str) -> ZoneInfo:
+    """From the pinned tzdata package, whatever the machine's own zone files say."""
+    with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+        return ZoneInfo.from_file(file, key=name)
+
+
+@lru_cache(maxsize=4096)
+def _first_instant(day: date, time_zone: str) -> int:
+    """The first minute whose local date is `day` or, where that day was skipped, a later one."""
+    at = datetime(day.year, day.month, day.day, tzinfo=UTC) - timedelta(hours=16)
+    while at.astimezone(_zone(time_zone)).date() < day:
+        at += timedelta(minutes=1)
+    return _micros(at)
 
 
 def _micros(at: datetime) -> int:
