@@ -26,7 +26,7 @@ def until(probe: Callable[[], T], what: str, seconds: float = 60.0) -> T:
     end = time.monotonic() + seconds
     while not (found := probe()):
         assert time.monotonic() < end, f"waited {seconds} s for {what}; last: {found!r}"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 
@@ -49,6 +49,9 @@ class FeaturesProcess:
     def __init__(self, data: Path, *, feature_repo: Path = FEATURE_REPO, failpoint: str = "", **settings: str) -> None:
         self.port = free_port()
         self.log = data / "features.log"
+        self._client = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10
+        )
         environ = {name: value for name, value in os.environ.items() if not name.startswith("VIGIE_")}
         environ |= {
             "VIGIE_DATA": str(data),
@@ -75,17 +78,17 @@ class FeaturesProcess:
 
     def get(self, path: str) -> Any:
         """A JSON answer."""
-        return self._answer(httpx.get(self._url(path), headers=self._headers, timeout=10))
+        return self._answer(self._client.get(path))
 
     def post(self, path: str, **body: Any) -> Any:
         """A JSON answer."""
-        return self._answer(httpx.post(self._url(path), json=body, headers=self._headers, timeout=10))
+        return self._answer(self._client.post(path, json=body))
 
     def ready(self) -> bool:
         """Whether /readyz says so; fails when the process ended."""
         assert self.child.poll() is None, self.log.read_text()
         try:
-            return httpx.get(self._url("/readyz"), timeout=5).status_code == 200
+            return self._client.get("/readyz").status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -103,20 +106,15 @@ class FeaturesProcess:
 
     def wait_killed(self) -> None:
         """Wait until a failpoint killed the process."""
+        self._client.close()
         assert self.child.wait(60) == -signal.SIGKILL, self.log.read_text()
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
+        self._client.close()
         if self.child.poll() is None:
             self.child.terminate()
         return self.child.wait(20)
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {TOKEN}"}
-
-    def _url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
 
     def _answer(self, response: httpx.Response) -> Any:
         assert response.status_code == 200, response.text

@@ -1,0 +1,202 @@
+"""services/features as its own process: values, the archive, kills at every failpoint, the sweep on a running clock."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from vigie_contracts.events import Change, Event
+from vigie_contracts.features import FeatureTable
+from vigie_contracts.instants import DAY_US
+from vigie_features.archive import load_manifest
+from vigie_features.failpoints import FAILPOINTS
+from vigie_kit.sqlite_log import SqliteLogReader
+from vigie_tiles import oracle
+
+from tests.integration.features_fixtures import FeaturesProcess, rows, set_clock, state, until
+from tests.unit.features.features_world import FEATURE_REPO, NOW_US, TABLE, EventsLog, entries, event, records
+from tests.unit.features.test_archive import archived, expected, shortened
+
+COUNT = 300
+RECORDS = records(21, count=COUNT)
+FEATURES = ("login_count_30d", "login_recency", "tenure_days", "age_band", "card_spend_30d", "active_days_30d")
+
+
+def prepared(data: Path) -> int:
+    """An installation whose log holds RECORDS; the log's last number."""
+    data.mkdir(parents=True, exist_ok=True)
+    set_clock(data)
+    return EventsLog(data).append(RECORDS)
+
+
+def hints(data: Path) -> list[Change]:
+    log = SqliteLogReader(data / "features.db", "changes")
+    return [msgspec.json.decode(entry.payload, type=Change) for entry in log.read({}, 100_000)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, list[tuple[Any, ...]]]]]:
+    """What a run that nobody disturbed leaves behind."""
+    data = tmp_path_factory.mktemp("undisturbed")
+    number = prepared(data)
+    with FeaturesProcess(data) as process:
+        process.applied(number)
+        assert process.stop() == 0
+    yield data, state(data)
+
+
+def test_values_over_http_are_the_oracles(tmp_path: Path) -> None:
+    number = prepared(tmp_path)
+    features = TABLE.select(FEATURES)
+    with FeaturesProcess(tmp_path) as process:
+        process.applied(number)
+        answer = process.post("/internal/read", customer_ids=["m00", "m01", "m11", "nobody"], features=list(FEATURES))
+    log = [(entry.position, record) for entry, record in zip(entries(RECORDS), RECORDS, strict=True)]
+    assert [row["present"] for row in answer["rows"]] == [True, True, True, False]
+    for row in answer["rows"]:
+        assert row["read_point"] == {"t_us": NOW_US, "pos": {"0": number}}
+        assert row["values"] == [
+            oracle.value(feature, log, row["customer_id"], NOW_US, "Europe/Paris") for feature in features
+        ]
+
+
+def test_the_archive_of_the_process_is_exactly_the_log(undisturbed: tuple[Path, Any]) -> None:
+    data, _ = undisturbed
+    log = SqliteLogReader(data / "ingest.db", "events").read({}, 10_000)
+    assert shortened(archived(data / "archive")) == expected(log, RECORDS)
+    assert load_manifest(data / "archive").end == {0: COUNT}
+
+
+def test_no_customer_is_hinted_twice_for_one_cause(undisturbed: tuple[Path, Any]) -> None:
+    found = [(hint.customer_id, hint.cause) for hint in hints(undisturbed[0])]
+    assert len(found) == len(set(found))
+
+
+CHAINS = {
+    "writer": [name for name in FAILPOINTS if name.split(".")[1].split("_")[0] in ("before", "after")],
+    "archive": [name for name in FAILPOINTS if "archive" in name],
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_killed_at_one_place_after_the_other_everything_ends_as_if_undisturbed(
+    chain: str, tmp_path: Path, undisturbed: tuple[Path, dict[str, list[tuple[Any, ...]]]]
+) -> None:
+    assert len(CHAINS[chain]) == 4
+    number = prepared(tmp_path)
+    for name in CHAINS[chain]:
+        FeaturesProcess(tmp_path, failpoint=name).wait_killed()
+    with FeaturesProcess(tmp_path) as again:
+        again.applied(number)
+    assert state(tmp_path) == undisturbed[1]
+    log = SqliteLogReader(tmp_path / "ingest.db", "events").read({}, 10_000)
+    assert shortened(archived(tmp_path / "archive")) == expected(log, RECORDS)
+    listed = {file.name for file in load_manifest(tmp_path / "archive").files} | {"manifest.json"}
+    assert {path.name for path in (tmp_path / "archive").iterdir()} == listed
+
+
+@pytest.mark.parametrize("name", ["features.sweep_before_commit", "features.sweep_after_commit"])
+def test_a_kill_in_the_sweep_after_an_outage_visits_everybody_exactly_once(
+    name: str, tmp_path: Path, undisturbed: tuple[Path, Any]
+) -> None:
+    shutil.copytree(undisturbed[0], tmp_path, dirs_exist_ok=True)
+    before = len(hints(tmp_path))
+    set_clock(tmp_path, NOW_US + 45 * DAY_US)
+    FeaturesProcess(tmp_path, failpoint=f"{name}:2", sweep_page="3").wait_killed()
+    with FeaturesProcess(tmp_path, sweep_page="3") as process:
+        watermark = until(lambda: swept(process), "the sweep to be done")
+    assert watermark == NOW_US + 45 * DAY_US
+    visited = [hint.customer_id for hint in hints(tmp_path)[before:]]
+    assert sorted(visited) == [row[0] for row in rows(tmp_path, "SELECT customer_id FROM customers ORDER BY 1")]
+    assert {hint.why for hint in hints(tmp_path)[before:]} == {"sweep"}
+
+
+def swept(process: FeaturesProcess) -> int | None:
+    """The watermark once it has reached the standing clock."""
+    if not process.ready():
+        return None
+    status = process.get("/internal/status")
+    return status["watermark_us"] if status["watermark_us"] == status["business_now_us"] else None
+
+
+def test_on_a_fast_clock_a_quiet_customer_is_swept_again_and_again(tmp_path: Path) -> None:
+    set_clock(tmp_path, NOW_US, rate=200_000.0)
+    EventsLog(tmp_path).append([event("quiet", "app.logged_in", NOW_US - DAY_US, event_id="1")])
+    with FeaturesProcess(tmp_path) as process:
+        until(lambda: process.ready() and sum(hint.why == "sweep" for hint in hints(tmp_path)) >= 5, "five sweeps")
+        values = process.post("/internal/read", customer_ids=["quiet"], features=["login_recency", "login_count_90d"])
+    instants = [row["read_point"]["t_us"] for row in values["rows"]]
+    assert instants[0] > NOW_US
+    assert values["rows"][0]["values"][0] >= 24
+
+
+@pytest.mark.parametrize("failpoint", ["", "features.rebuild_before_commit:3", "features.rebuild_after_commit:3"])
+def test_a_new_feature_that_needs_other_state_is_folded_again_from_the_log(
+    failpoint: str, tmp_path: Path, undisturbed: tuple[Path, dict[str, list[tuple[Any, ...]]]]
+) -> None:
+    shutil.copytree(undisturbed[0], tmp_path / "data", dirs_exist_ok=True)
+    shutil.copytree(FEATURE_REPO, tmp_path / "repo")
+    table = tmp_path / "repo" / "features.toml"
+    row = (
+        '{ name = "articles_on_anything_7d", measure = "count", events = ["article.read"], window_days = 7,'
+        ' where = { direction = "in" }, description = "Articles", concept = "learning" },\n]'
+    )
+    head, _, _ = table.read_text().rpartition("]")
+    table.write_text(head + row)
+    assert "articles_on_anything_7d" in FeatureTable.load(tmp_path / "repo").by_key
+    data = tmp_path / "data"
+    if failpoint:
+        FeaturesProcess(data, feature_repo=tmp_path / "repo", failpoint=failpoint).wait_killed()
+    with FeaturesProcess(data, feature_repo=tmp_path / "repo") as process:
+        process.applied(COUNT)
+        answer = process.post("/internal/read", customer_ids=["m00"], features=["articles_on_anything_7d"])
+        assert "the tiles' layout changed" in process.log.read_text()
+    own = {row[0] for row in rows(data, "SELECT member_id FROM members WHERE until_us IS NULL AND customer_id = 'm00'")}
+    expected_count = sum(
+        isinstance(one, Event)
+        and one.member_id in own | {"m00"}
+        and one.name == "article.read"
+        and one.properties["direction"] == "in"
+        and one.effective_at_us >= (NOW_US // 3_600_000_000 - 7 * 24) * 3_600_000_000
+        for one in RECORDS
+    )
+    assert answer["rows"][0]["values"] == [expected_count]
+    rebuilt, before = state(data), undisturbed[1]
+    for name in ("members", "applied", "memberships", "sizes", "segments"):
+        assert rebuilt[name] == before[name]
+    added = hints(data)[len(before["changes"]) :]
+    assert [(hint.customer_id, hint.why) for hint in added] == [(row[0], "rebuild") for row in before["customers"]]
+
+
+def test_internal_routes_need_the_token_and_refuse_in_words(tmp_path: Path) -> None:
+    prepared(tmp_path)
+    with FeaturesProcess(tmp_path) as process:
+        process.applied(COUNT)
+        base = f"http://127.0.0.1:{process.port}"
+        assert httpx.get(f"{base}/internal/status").status_code == 401
+        assert httpx.get(f"{base}/livez").status_code == 200
+        headers = {"Authorization": "Bearer test-token"}
+
+        def refusal(path: str, **body: Any) -> tuple[int, str]:
+            answer = httpx.post(f"{base}{path}", json=body, headers=headers)
+            return answer.status_code, answer.json()["detail"]
+
+        assert refusal("/internal/read", customer_ids=["m00"], features=["nonsense"]) == (
+            400, "no such feature: nonsense"
+        )
+        assert refusal("/internal/read", customer_ids=["m"] * 1001)[0] == 400
+        assert refusal("/internal/engagement", customer_ids=[], window_days=3) == (
+            400, "a window has 1, 7, 30, 90 days, not 3"
+        )
+        assert refusal("/internal/segment-members", key="at_risk")[0] == 404
+        catalogue = process.get("/internal/catalogue")
+        assert [feature["name"] for feature in catalogue["features"]] == [feature.name for feature in TABLE.features]
+
+
+def test_a_start_without_an_installation_says_what_to_do(tmp_path: Path) -> None:
+    process = FeaturesProcess(tmp_path)
+    assert process.child.wait(60) == 2
+    assert "holds no Vigie installation" in process.log.read_text()
