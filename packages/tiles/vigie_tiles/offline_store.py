@@ -1,4 +1,4 @@
-"""Feast's offline store on the batch engine: vectors as of each row's instant, as known then, every row kept in order."""
+"""Feast's offline store on the batch engine: vectors as of each row's instant, as known then, every row kept."""
 
 from collections.abc import Callable
 from datetime import datetime
