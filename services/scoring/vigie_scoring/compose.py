@@ -1,6 +1,7 @@
 """Puts the service together: which logs it tails, what it loads, and the two threads that work beside the server."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -62,20 +63,11 @@ def declared(settings: Settings) -> Declared:
 
 def compose(settings: Settings) -> Starlette:
     """The application with its workers, ready to be served. InvalidInput or NotFound for what is wrong at start."""
-    if settings.promotion not in ("gated", "open"):
-        raise InvalidInput(f"VIGIE_PROMOTION is `gated` or `open`, not {settings.promotion!r}")
     installed = installation.load(settings.data)
     found = declared(settings)
     clock = Clock(installed.clock)
+    champions = _champions(settings, found)
     store = Store(settings.data / "scoring.db", settings.scoring_unset_denied)
-    champions = Champions(
-        found.definitions,
-        found.table,
-        MlflowRegistry(settings.mlflow_uri),
-        settings.data / "models",
-        gated=settings.promotion == "gated",
-        threads=settings.scoring_threads,
-    )
     lag = StateLag(settings.scoring_stale_seconds)
     run_dir = settings.data / "run"
     notifiers = [Notifier(run_dir, SCORES_LOG), Notifier(run_dir, SEGMENTS_LOG)]
@@ -124,10 +116,21 @@ def compose(settings: Settings) -> Starlette:
     return create_app(scoring, workers, status, settings.service_token, resources.close)
 
 
+def _champions(settings: Settings, found: Declared) -> Champions:
+    if settings.promotion not in ("gated", "open"):
+        raise InvalidInput(f"VIGIE_PROMOTION is `gated` or `open`, not {settings.promotion!r}")
+    return Champions(
+        found.definitions,
+        found.table,
+        MlflowRegistry(settings.mlflow_uri),
+        settings.data / "models",
+        gated=settings.promotion == "gated",
+        threads=settings.scoring_threads,
+    )
+
+
 def _champion_worker(champions: Champions, settings: Settings, waker: Notifier) -> Worker:
     """Loads in the background (the imports take seconds), then polls; a swap wakes the consumer to re-score."""
-    import threading
-
     restored: list[bool] = []
     pause = threading.Event()
 

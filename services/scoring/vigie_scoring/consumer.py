@@ -175,6 +175,8 @@ class Consumer:
         with self._store.transaction() as tx:
             tx.move_memberships([_MOVED.decode(entry.payload) for entry in entries], "features")
             tx.move_offset(FEATURE_SEGMENTS, cursor)
+            failpoints.hit("scoring.before_events_commit")
+        failpoints.hit("scoring.after_events_commit")
         self._segments_seen = cursor
         return True
 

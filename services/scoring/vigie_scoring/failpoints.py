@@ -1,4 +1,7 @@
-"""Where the kill test may end this process: before and after every commit, append, rename and acknowledgement."""
+"""Where the kill test may end this process: before and after every commit, append, rename and acknowledgement.
+
+`events_commit` is the commit of what was tailed (events, memberships of features), `commit` that of a scoring pass.
+"""
 
 FAILPOINTS: tuple[str, ...] = (
     "scoring.before_commit",

@@ -64,6 +64,7 @@ class ScoreSegments:
                 definition=segment.definition,
                 version=segment.spec.version,
                 size=sizes.get(segment.spec.key, 0),
+                because=segment.spec.because,
             )
             for segment in self._segments
         ]
