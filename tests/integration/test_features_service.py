@@ -1,7 +1,6 @@
 """services/features as its own process: values, the archive, kills at every failpoint, the sweep on a running clock."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,14 @@ def hints(data: Path) -> list[Change]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, list[tuple[Any, ...]]]]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[tuple[Any, ...]]]]:
     """What a run that nobody disturbed leaves behind."""
     data = tmp_path_factory.mktemp("undisturbed")
     number = prepared(data)
     with FeaturesProcess(data) as process:
         process.applied(number)
         assert process.stop() == 0
-    yield data, state(data)
+    return data, state(data)
 
 
 def test_values_over_http_are_the_oracles(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ is the archive's offset, an unlisted file does not exist, and a kill at any inst
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,8 @@ from vigie_kit.log import Entry, LogReader, advance
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+FULL_ROWS = 10_000
+MOST_SMALL_FILES = 64
 Kind = Literal["events", "map", "consent"]
 Row = dict[str, Any]
 
@@ -115,23 +118,49 @@ class Archive:
         rows = rows_by_kind(entries)
         end = advance(self.manifest.end, entries)
         first, last = entries[0].position, entries[-1].position
-        files = [self._write(kind, found, first, last) for kind, found in rows.items() if found]
-        hit("features.archive_after_rename")
-        manifest = Manifest(end=end, files=[*self.manifest.files, *files])
+        files = [
+            self._write(kind, pa.Table.from_pylist(found, schema=SCHEMAS[kind]), first, last)
+            for kind, found in rows.items()
+            if found
+        ]
+        self._replace_manifest(Manifest(end=end, files=[*self.manifest.files, *files]))
+
+    def compact(self) -> bool:
+        """Join the small files at the end of a kind when there are many; False when there was nothing to do.
+
+        The joined ones stay on disk until the next start: a reader may still go by the manifest before.
+        """
+        for kind in SCHEMAS:
+            small = self._small_files(kind)
+            if len(small) > MOST_SMALL_FILES:
+                table = pa.concat_tables([pq.read_table(self.folder / file.name) for file in small])
+                lane = int(small[0].name.split("-")[1])
+                joined = self._write(kind, table, Position(lane, small[0].first), Position(lane, small[-1].last))
+                kept = [file for file in self.manifest.files if file not in small]
+                self._replace_manifest(Manifest(end=self.manifest.end, files=[*kept, joined]))
+                return True
+        return False
+
+    def _small_files(self, kind: Kind) -> list[ArchiveFile]:
+        own = [file for file in self.manifest.files if file.kind == kind]
+        return list(reversed(list(takewhile(lambda file: file.rows < FULL_ROWS, reversed(own)))))
+
+    def _replace_manifest(self, manifest: Manifest) -> None:
         hit("features.archive_before_manifest")
         replace_file(self.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
         hit("features.archive_after_manifest")
         self.manifest = manifest
 
-    def _write(self, kind: Kind, rows: list[Row], first: Position, last: Position) -> ArchiveFile:
+    def _write(self, kind: Kind, table: pa.Table, first: Position, last: Position) -> ArchiveFile:
         name = f"{kind}-{first.lane:02d}-{first.number:012d}-{last.number:012d}.parquet"
         part = self.folder / f".{name}.part"
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMAS[kind]), part, compression="zstd")
+        pq.write_table(table, part, compression="zstd")
         _sync_file(part)
         hit("features.archive_before_rename")
         part.rename(self.folder / name)
+        hit("features.archive_after_rename")
         sync_directory(self.folder)
-        return ArchiveFile(name=name, kind=kind, first=first.number, last=last.number, rows=len(rows))
+        return ArchiveFile(name=name, kind=kind, first=first.number, last=last.number, rows=table.num_rows)
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -217,6 +246,7 @@ class Archivist:
         if not entries:
             return False
         self._archive.append(entries)
+        self._archive.compact()
         self._last_written = self._system_seconds()
         return True
 

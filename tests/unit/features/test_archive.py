@@ -89,14 +89,15 @@ def test_a_file_that_the_manifest_does_not_name_is_removed_at_the_start(tmp_path
     (tmp_path / ".events-00-000000000021-000000000030.parquet.part").write_bytes(b"half")
     again = Archive(tmp_path)
     again.open()
-    assert {path.name for path in tmp_path.iterdir()} == {file.name for file in again.manifest.files} | {"manifest.json"}
+    listed = {file.name for file in again.manifest.files} | {"manifest.json"}
+    assert {path.name for path in tmp_path.iterdir()} == listed
     assert again.manifest == archive.manifest
 
 
 @pytest.mark.parametrize("text", ['{"format": 2, "end": {}, "files": []}', "{"])
 def test_a_newer_or_damaged_manifest_is_refused_in_words(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(IncompatibleData, match="manifest.json"):
+    with pytest.raises(IncompatibleData, match=r"manifest\.json"):
         Archive(tmp_path).open()
 
 
@@ -118,3 +119,19 @@ def test_a_small_batch_waits_for_its_time_and_a_full_one_does_not(tmp_path: Path
     assert archivist.step()
     assert (ends, archive.manifest.end) == ([3, 3, 23, 23, 23], {0: 32})
     reader.close()
+
+
+def test_many_small_files_are_joined_and_the_old_ones_go_at_the_next_start(tmp_path: Path) -> None:
+    found = records(3, count=70)
+    log = entries(found)
+    archive = Archive(tmp_path)
+    archive.open()
+    for entry in log:
+        archive.append([entry])
+        assert not archive.compact() or len(archive.manifest.files) < 70
+    assert len([file for file in archive.manifest.files if file.kind == "events"]) < 10
+    assert shortened(archived(tmp_path)) == expected(log, found)
+    assert len(list(tmp_path.iterdir())) > 70
+    Archive(tmp_path).open()
+    assert shortened(archived(tmp_path)) == expected(log, found)
+    assert len(list(tmp_path.iterdir())) == len(archive.manifest.files) + 1

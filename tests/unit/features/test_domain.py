@@ -7,9 +7,9 @@ from vigie_contracts.events import MapChanged, MapMove, Position
 from vigie_contracts.segments import SegmentSpec, SegmentTable, compile_predicate, evaluate
 from vigie_features.domain import Cause, Column, causes, holds, memberships, moved, read_batch
 
-from tests.unit.features.features_world import NOW_US, SEGMENTS, TABLE, entries, event
 from tests.unit.contracts.test_segments import TABLE as SMALL
 from tests.unit.contracts.test_segments import VOCABULARY
+from tests.unit.features.features_world import NOW_US, SEGMENTS, TABLE, entries, event
 
 TEXTS = (
     "logins == 1",

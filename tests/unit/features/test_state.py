@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from vigie_contracts.errors import Conflict
-from vigie_contracts.events import Change, Event, LogRecord, MapChanged, Position, SegmentMoved
+from vigie_contracts.events import Change, Event, LogRecord, MapChanged, MapMove, Position, SegmentMoved
 from vigie_contracts.instants import DAY_US, HOUR_US
 from vigie_contracts.segments import evaluate
 from vigie_features import engagement
@@ -113,16 +113,19 @@ def test_another_writer_that_moved_the_offset_is_fenced_and_nothing_is_applied_t
     state = FeatureState(tmp_path)
     state.consume(records(8, count=30))
     before = state.vectors(NOW_US)
-    with pytest.raises(Conflict, match="no longer 12"), state.store.writing() as tx:
-        tx.clear_state()
-        tx.advance(12, 40)
+    with pytest.raises(Conflict, match="no longer 12"):
+        clear_and_advance(state, 12, 40)
     assert state.vectors(NOW_US) == before
     assert state.store.cursor() == {0: 30}
 
 
-def test_a_merge_moves_the_member_and_its_undo_brings_it_back(tmp_path: Path) -> None:
-    from vigie_contracts.events import MapMove
+def clear_and_advance(state: FeatureState, expected: int, number: int) -> None:
+    with state.store.writing() as tx:
+        tx.clear_state()
+        tx.advance(expected, number)
 
+
+def test_a_merge_moves_the_member_and_its_undo_brings_it_back(tmp_path: Path) -> None:
     state = FeatureState(tmp_path)
     at = NOW_US - HOUR_US
     state.consume([
@@ -208,7 +211,8 @@ def test_engagement_counts_what_the_events_say(tmp_path: Path, window_days: int)
     owner = _owners(found)
     days = LAYOUT.days
     for row in prepared.read(reads):
-        own = [one for one in found if isinstance(one, Event) and owner.get(one.member_id, one.member_id) == row.customer_id]
+        acts = [one for one in found if isinstance(one, Event)]
+        own = [one for one in acts if owner.get(one.member_id, one.member_id) == row.customer_id]
         if window_days in (1, 7):
             edges = [(NOW_US // HOUR_US - 24 * window_days * back) * HOUR_US for back in (1, 2)]
         else:
