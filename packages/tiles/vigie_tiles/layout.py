@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -63,18 +63,17 @@ class Slot:
     span: int
 
 
-@dataclass(frozen=True)
-class Route:
-    """Where an event of a name goes: when `where` holds, its value goes to all `slots`."""
+class Route(NamedTuple):
+    """Where an event of a name goes: when `where` holds, its value goes to all slots of the route's number."""
 
     where: tuple[tuple[str, str], ...]
     value_property: str
-    slots: tuple[int, ...]
     number: int
 
-    def accepts(self, properties: Mapping[str, Any]) -> bool:
-        """Whether every named property is present and, as a string, equal (booleans `true`/`false`)."""
-        return all(_text(properties.get(key)) == wanted for key, wanted in self.where)
+
+def accepts(where: Iterable[tuple[str, str]], properties: Mapping[str, Any]) -> bool:
+    """Whether every named property is present and, as a string, equal (booleans `true`/`false`)."""
+    return all(_text(properties.get(key)) == wanted for key, wanted in where)
 
 
 def groups(feature: FeatureSpec) -> tuple[Group, ...]:
@@ -175,9 +174,8 @@ def _routes(slots: tuple[Slot, ...]) -> tuple[dict[str, tuple[Route, ...]], tupl
     for number, slot in enumerate(slots):
         by_atom.setdefault(slot.atom, []).append(number)
     routes: dict[str, tuple[Route, ...]] = {}
-    for number, (atom, found) in enumerate(by_atom.items()):
-        route = Route(atom.where, atom.value_property, tuple(found), number)
-        routes[atom.name] = (*routes.get(atom.name, ()), route)
+    for number, atom in enumerate(by_atom):
+        routes[atom.name] = (*routes.get(atom.name, ()), Route(atom.where, atom.value_property, number))
     counts = np.array([len(found) for found in by_atom.values()], dtype=np.int64)
     flat = np.array([slot for found in by_atom.values() for slot in found], dtype=np.int64)
     return routes, (np.cumsum(counts) - counts, counts, flat)

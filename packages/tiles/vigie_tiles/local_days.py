@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 from vigie_contracts.errors import InvalidInput
-from vigie_contracts.instants import DAY_US, SECOND_US
+from vigie_contracts.instants import SECOND_US
 
 Ints = npt.NDArray[np.int64]
 
@@ -26,7 +26,8 @@ _NAME = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 class LocalDays:
     """`day` and `midnight` of a time zone; days are numbered from 1970-01-01.
 
-    Before 1960 and after 2099 every day is taken to have 24 hours.
+    The table runs from 1960 to 2099. Anything earlier lies on the one day before, so far back that recency and tenure
+    are at their caps.
     """
 
     def __init__(self, time_zone: str) -> None:
@@ -41,21 +42,11 @@ class LocalDays:
 
     def day(self, instants_us: Ints) -> Ints:
         """The local day that holds each instant (int64, same shape)."""
-        table = self._midnights
-        rows = np.searchsorted(table, instants_us, side="right") - 1
-        days = rows + self._first
-        outside = (rows < 0) | (rows == len(table) - 1)
-        if outside.any():
-            anchor = np.where(rows < 0, 0, len(table) - 1)
-            uniform = (instants_us - table[anchor]) // DAY_US + anchor + self._first
-            days = np.where(outside, uniform, days)
-        return days.astype(np.int64, copy=False)
+        return self._midnights.searchsorted(instants_us, side="right") + (self._first - 1)
 
     def midnight(self, days: Ints) -> Ints:
         """The first instant of each local day (int64 microseconds, same shape)."""
-        rows = days - self._first
-        inside = np.clip(rows, 0, len(self._midnights) - 1)
-        return self._midnights[inside] + (rows - inside) * DAY_US
+        return self._midnights.take(days - self._first, mode="clip")
 
 
 @lru_cache(maxsize=64)

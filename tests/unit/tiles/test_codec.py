@@ -70,3 +70,5 @@ def test_damage_and_other_layouts_are_said_with_what_to_do(damage, said: str) ->
     (blob,) = encode(states([{1: 1, 2: 5000, 3: 3}], [b"[]"], [5]), HASH)
     with pytest.raises(IncompatibleData, match=f"{said}.*vigie replay tiles"):
         decode([blob, damage(blob)], HASH)
+    with pytest.raises(IncompatibleData, match=f"{said}.*vigie replay tiles"):
+        decode([damage(blob)], HASH)

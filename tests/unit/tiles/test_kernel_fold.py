@@ -180,7 +180,7 @@ def test_folding_without_the_present_state_is_refused() -> None:
 
 def test_folding_into_a_tile_of_another_layout_is_refused() -> None:
     blob = blob_of(LAYOUTS["UTC"], [event(NOON, "a")])
-    with pytest.raises(IncompatibleData, match="rebuild them with `vigie replay tiles`"):
+    with pytest.raises(IncompatibleData, match="rebuild the tiles with `vigie replay tiles`"):
         kernel.fold(LAYOUTS["Europe/Paris"], {"m1": blob}, [event(NOON, "a")])
 
 

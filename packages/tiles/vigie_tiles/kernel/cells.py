@@ -12,11 +12,16 @@ from vigie_tiles.layout import AGE_BITS, Kind, Layout
 from vigie_tiles.local_days import Ints
 
 MAX_MEMBERS = 32
+OLDEST = (1 << AGE_BITS) - 1
+"""Ages are clipped here in `place`; no feature sees that far."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Sorted by (member, slot, age). `row` is the customer's row of each cell, `row_of_member` of each blob."""
+    """Sorted by (member, slot, age). `row` is the customer's row of each cell, `row_of_member` of each blob.
+
+    `place` = slot << 9 | min(age, OLDEST) looks up tables of what a cell means to a plan.
+    """
 
     rows: int
     t_us: Ints
@@ -27,6 +32,7 @@ class Cells:
     slot: Ints
     kind: Ints
     age: Ints
+    place: Ints
     value: Ints
     attributes: list[bytes]
 
@@ -48,7 +54,7 @@ def read_cells(layout: Layout, blobs_by_row: Sequence[Sequence[bytes]], t_us: Se
     instants = np.empty(rows, dtype=np.int64)
     instants[:] = t_us
     states = decode([blob for blobs in blobs_by_row for blob in blobs], layout.hash)
-    row_of_member = np.repeat(np.arange(rows, dtype=np.int64), counts)
+    row_of_member = np.arange(rows, dtype=np.int64).repeat(counts)
     member_t = instants[row_of_member]
     _check_read_point(member_t, states.newest)
     days = layout.days.day(instants)
@@ -57,17 +63,19 @@ def read_cells(layout: Layout, blobs_by_row: Sequence[Sequence[bytes]], t_us: Se
     steps[Kind.DAY] = days[row_of_member] - layout.days.day(states.newest)
     slot = states.code >> AGE_BITS
     kind = layout.kinds[slot]
-    age = (states.code & ((1 << AGE_BITS) - 1)) + steps[kind, states.member]
+    age = (states.code & ((1 << AGE_BITS) - 1)) + steps.take(kind * len(states.newest) + states.member)
+    place = slot << AGE_BITS | np.minimum(age, OLDEST)
     row = row_of_member[states.member]
     return Cells(
-        rows, instants, days, states.member, row, row_of_member, slot, kind, age, states.value, states.attributes
+        rows, instants, days, states.member, row, row_of_member, slot, kind, age, place, states.value, states.attributes
     )
 
 
 def _check_read_point(t_us: Ints, newest_us: Ints) -> None:
-    early = np.flatnonzero(t_us <= newest_us)
-    if len(early):
-        t, newest = int(t_us[early[0]]), int(newest_us[early[0]])
+    early = t_us <= newest_us
+    if early.any():
+        first = int(early.argmax())
+        t, newest = int(t_us[first]), int(newest_us[first])
         raise PastReadPoint(
             f"tiles hold an event of {format_instant(newest)} and cannot be read at {format_instant(t)}: "
             "read at a later instant, or use the batch kernel for the past"

@@ -14,13 +14,13 @@ from vigie_contracts.instants import HOUR_US
 
 from vigie_tiles.codec import Attribute, decode_attributes
 from vigie_tiles.kernel.cells import Cells, read_cells
-from vigie_tiles.kernel.plan import OLDEST, Bits, Parts, Plan, plan_for
+from vigie_tiles.kernel.plan import ABSENT_FIRST, ABSENT_LAST, Bits, Parts, Plan, plan_for
 from vigie_tiles.layout import Layout
 from vigie_tiles.local_days import Ints
 
-ABSENT_LAST, ABSENT_FIRST = -(2**63), 2**63 - 1
 _CHUNK = 512
 _EXACT = 2**53
+_ZERO = np.zeros(1, dtype=np.int64)
 _ONE, _ALL = np.uint64(1), np.uint64(2**64 - 1)
 
 
@@ -107,23 +107,21 @@ def _gather(fold: np.ufunc, table: Any, runs: tuple[Ints, Ints]) -> Any:
 
 def _starts(key: Ints) -> Ints:
     """Where runs of equal keys begin."""
-    return np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
+    return np.concatenate((_ZERO, (key[1:] != key[:-1]).nonzero()[0] + 1))
 
 
 def _tiles(plan: Plan, cells: Cells) -> Ints:
     """Sums by (slot x age class, row), running over the classes: each class includes the younger ones."""
     table = np.zeros((plan.tile_count * plan.classes, cells.rows), dtype=np.int64)
-    column = plan.tile_of[cells.slot]
-    age_class = plan.class_of[cells.kind, np.minimum(cells.age, OLDEST)]
-    seen = np.flatnonzero((column >= 0) & (age_class < plan.classes))
+    places = plan.tile_at[cells.place]
+    seen = (places >= 0).nonzero()[0]
     if len(seen):
-        place = column[seen] * plan.classes + age_class[seen]
-        member = cells.member[seen]
-        starts = _starts(member * len(table) + place)
+        place = places[seen]
+        starts = _starts(cells.member[seen] * len(table) + place)
         added = np.add.reduceat(cells.value[seen], starts)
         _scatter(np.add, table, (place[starts], cells.row[seen][starts]), added, cells.joined)
         by_class = table.reshape(plan.tile_count, plan.classes, cells.rows)
-        np.cumsum(by_class, axis=1, out=by_class)
+        by_class.cumsum(axis=1, out=by_class)
     return table
 
 
@@ -131,10 +129,10 @@ def _days(plan: Plan, cells: Cells) -> tuple[Bits, Bits]:
     """Sets of local days by (slot, row): bit n of (low, high) is the day n before the read instant's."""
     low = np.zeros((plan.bit_count, cells.rows), dtype=np.uint64)
     high = np.zeros_like(low)
-    column = plan.bit_of[cells.slot]
-    seen = np.flatnonzero((column >= 0) & (cells.age < 128)) if plan.bit_count else column[:0]
+    places = plan.bit_at[cells.place]
+    seen = (places >= 0).nonzero()[0]
     if len(seen):
-        place, age = column[seen], cells.age[seen]
+        place, age = places[seen], cells.age[seen]
         bit = _ONE << (age & 63).astype(np.uint64)
         starts = _starts(cells.member[seen] * plan.bit_count + place)
         at = (place[starts], cells.row[seen][starts])
@@ -146,10 +144,10 @@ def _days(plan: Plan, cells: Cells) -> tuple[Bits, Bits]:
 
 def _ends(plan: Plan, cells: Cells) -> Ints:
     """The last or first instant by (slot, row)."""
-    absent = np.where(plan.first_ends, ABSENT_FIRST, ABSENT_LAST)
-    table = np.repeat(absent[:, None], cells.rows, axis=1)
+    table = np.empty((plan.end_count, cells.rows), dtype=np.int64)
+    table[:] = plan.absent
     column = plan.end_of[cells.slot]
-    seen = np.flatnonzero(column >= 0)
+    seen = (column >= 0).nonzero()[0]
     at = (column[seen], cells.row[seen])
     if not cells.joined:
         table[at] = cells.value[seen]
@@ -160,7 +158,7 @@ def _ends(plan: Plan, cells: Cells) -> Ints:
     return table
 
 
-def _scatter(fold: np.ufunc, table: Any, at: tuple[Ints, Ints], found: Any, joined: bool) -> None:
+def _scatter(fold: np.ufunc, table: Any, at: tuple[Any, Any], found: Any, joined: bool) -> None:
     if joined:
         fold.at(table, at, found)
     else:
@@ -258,14 +256,11 @@ def _add_parts(values: Ints, parts: Parts, found: Ints) -> None:
 
 
 def _attribute(plan: Plan, cells: Cells, _: Folded, values: Ints, valid: Any) -> None:
-    features = [(row, plan.features[row]) for row in plan.by_measure["attribute"]]
-    numbers = [plan.layout.attribute_index.get(feature.attribute or "", -1) for _, feature in features]
-    places = [{name: place for place, name in enumerate(feature.categories)} for _, feature in features]
     valid[plan.by_measure["attribute"]] = False
     for customer, latest in _latest(cells).items():
-        for (row, feature), number, categories in zip(features, numbers, places, strict=True):
+        for row, number, categories in plan.attributes:
             held = latest.get(number)
-            value = None if held is None else attribute_value(held[5], categories if feature.categories else None)
+            value = None if held is None else attribute_value(held[5], categories)
             if value is not None:
                 values[row, customer], valid[row, customer] = value, True
 

@@ -13,7 +13,7 @@ from vigie_contracts.events import Event
 from vigie_contracts.instants import HOUR_US
 
 from vigie_tiles.codec import Attribute, States, code_of, decode, decode_attributes, encode, encode_attributes
-from vigie_tiles.layout import AGE_BITS, Kind, Layout
+from vigie_tiles.layout import AGE_BITS, Kind, Layout, accepts
 from vigie_tiles.local_days import Ints
 
 _CODE_BITS = 22
@@ -76,16 +76,18 @@ def _route(
     stated: dict[int, list[Attribute]] = {}
     routes, attribute_index = layout.routes, layout.attribute_index
     for event in events:
-        row, effective = rows[event.member_id], event.effective_at_us
-        newest[row] = max(newest[row], effective, event.known_at_us)
-        if event.catalogued:
-            for route in routes.get(event.name, ()):
-                if route.where and not route.accepts(event.properties):
+        row, effective, known = rows[event.member_id], event.effective_at_us, event.known_at_us
+        latest = effective if effective > known else known
+        if latest > newest[row]:
+            newest[row] = latest
+        if event.catalogued and event.name in routes:
+            for where, value_property, number in routes[event.name]:
+                if where and not accepts(where, event.properties):
                     continue
-                value = event.measures.get(route.value_property) if route.value_property else 1
+                value = event.measures.get(value_property) if value_property else 1
                 if value is not None:
-                    hits.append((row, route.number, effective, value))
-        if event.kind == "identify" and event.traits:
+                    hits.append((row, number, effective, value))
+        if event.traits and event.kind == "identify":
             _state(stated.setdefault(row, []), attribute_index, event)
     table = np.array(hits, dtype=np.int64).reshape(-1, 4)
     return _Hits(*(table[:, column] for column in range(4))), np.array(newest, dtype=np.int64), stated
@@ -105,14 +107,17 @@ def _aged(layout: Layout, before: States, newest: Ints) -> States:
     """The old cells with ages counted from the new newest instant, without those that no feature sees any more."""
     if not len(before.code):
         return before
-    slot, age = before.code >> AGE_BITS, before.code & ((1 << AGE_BITS) - 1)
+    slot = before.code >> AGE_BITS
     old = np.where(before.newest == _NEVER, newest, before.newest)
     steps = np.zeros((4, len(newest)), dtype=np.int64)
     steps[Kind.HOUR] = newest // HOUR_US - old // HOUR_US
     steps[Kind.DAY] = layout.days.day(newest) - layout.days.day(old)
-    age = age + steps[layout.kinds[slot], before.member]
-    seen = age <= layout.spans[slot]
-    return States(before.member[seen], code_of(slot, age)[seen], before.value[seen], newest, before.attributes)
+    step = np.take(steps, layout.kinds[slot] * len(newest) + before.member)
+    seen = (before.code & ((1 << AGE_BITS) - 1)) + step <= layout.spans[slot]
+    code = before.code + step
+    if seen.all():
+        return States(before.member, code, before.value, newest, before.attributes)
+    return States(before.member[seen], code[seen], before.value[seen], newest, before.attributes)
 
 
 def _increments(layout: Layout, hits: _Hits, newest: Ints) -> tuple[Ints, Ints]:

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from vigie_contracts.instants import HOUR_US
 
-from vigie_tiles.kernel.cells import Cells, read_cells
-from vigie_tiles.kernel.finalise import ABSENT_FIRST, ABSENT_LAST, day_sets, ends
-from vigie_tiles.kernel.plan import OLDEST, Plan, plan_for
+from vigie_tiles.kernel.cells import OLDEST, Cells, read_cells
+from vigie_tiles.kernel.finalise import day_sets, ends
+from vigie_tiles.kernel.plan import ABSENT_FIRST, ABSENT_LAST, Plan, plan_for
 from vigie_tiles.layout import Kind, Layout, groups
 from vigie_tiles.local_days import Ints, LocalDays
 
@@ -35,8 +35,8 @@ def next_change(layout: Layout, blobs_by_row: Sequence[Sequence[bytes]], t_us: S
 
 def _cell_edges(layout: Layout, cells: Cells) -> Ints:
     """The first instant at which a cell of each customer leaves a window."""
-    limit = _leaving(layout)[cells.slot, np.minimum(cells.age, OLDEST)]
-    seen = np.flatnonzero(limit >= 0)
+    limit = _leaving(layout)[cells.place]
+    seen = (limit >= 0).nonzero()[0]
     kind, row = cells.kind[seen], cells.row[seen]
     steps = limit[seen] - cells.age[seen] + 1
     found = np.full(cells.rows, NEVER_US, dtype=np.int64)
@@ -53,7 +53,7 @@ def _cell_edges(layout: Layout, cells: Cells) -> Ints:
 
 
 def _leaving(layout: Layout) -> npt.NDArray[np.int16]:
-    """By (slot, age): the least window of any declared feature that still holds the cell, or -1."""
+    """By a cell's place: the least window of any declared feature that still holds the cell, or -1."""
     table: npt.NDArray[np.int16] | None = layout.leaving
     if table is None:
         limits: dict[int, set[int]] = {}
@@ -65,7 +65,7 @@ def _leaving(layout: Layout) -> npt.NDArray[np.int16]:
         for slot, ages in limits.items():
             for limit in sorted(ages, reverse=True):
                 table[slot, : limit + 1] = limit
-        layout.leaving = table
+        layout.leaving = table = table.ravel()
     return table
 
 

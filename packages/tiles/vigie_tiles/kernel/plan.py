@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from vigie_contracts.errors import InvalidInput
 from vigie_contracts.features import FeatureSpec
 
+from vigie_tiles.kernel.cells import OLDEST
 from vigie_tiles.layout import Group, Kind, Layout, groups
 from vigie_tiles.local_days import Ints
 
 Bits = npt.NDArray[np.uint64]
-OLDEST = 511
-"""Ages are clipped here; nothing sees that far."""
+ABSENT_LAST, ABSENT_FIRST = -(2**63), 2**63 - 1
 _KEPT_PLANS = 64
 
 
@@ -103,6 +104,15 @@ class Plan:
         columns = tuple(self._tiles.column(slot) * self.classes + age_class for slot in slots)
         return (self.breadths if feature.measure == "breadth" else self.sums).number(columns)
 
+    def _attribute(self, row: int) -> tuple[int, int, dict[str, int] | None]:
+        """(feature's number, number of the attribute, place of each category)."""
+        feature = self.features[row]
+        number = self.layout.attribute_index.get(feature.attribute or "")
+        if number is None:
+            raise InvalidInput(f"the tiles do not keep the attribute {feature.attribute!r}: add its row to the table")
+        places = {name: place for place, name in enumerate(feature.categories)}
+        return row, number, places or None
+
     def _parts(self, measure: str) -> "Parts":
         """The components of all engagement scores that count events, or days."""
         found = [
@@ -114,19 +124,25 @@ class Plan:
         table = np.array(found, dtype=np.int64).reshape(-1, 5)
         return Parts(table[:, 0], table[:, 1], table[:, 2:3], table[:, 3:4], day_masks(table[:, 4]))
 
+    def _tile_places(self, tile_of: Ints) -> Ints:
+        """By a cell's place: its row in the table of sums (slot x age class), -1 where no sum sees it."""
+        ages, table = np.arange(OLDEST + 1), np.full((len(tile_of), OLDEST + 1), -1, dtype=np.int64)
+        for slot in np.flatnonzero(tile_of >= 0).tolist():
+            limits = np.array(self.limits[self.layout.kinds[slot]], dtype=np.int64)
+            age_class = limits.searchsorted(ages)
+            table[slot] = np.where(age_class < len(limits), tile_of[slot] * self.classes + age_class, -1)
+        return table.ravel().astype(np.int32)
+
     def _freeze(self) -> None:
         count = len(self.layout.slots)
-        self.tile_of, self.bit_of, self.end_of = (
-            dense.of_slot(count) for dense in (self._tiles, self._bits, self._ends)
-        )
+        tile_of, bit_of, self.end_of = (dense.of_slot(count) for dense in (self._tiles, self._bits, self._ends))
         self.tile_count, self.bit_count, self.end_count = (
             len(dense.slots) for dense in (self._tiles, self._bits, self._ends)
         )
         self.first_ends = np.array([self.layout.kinds[slot] == Kind.FIRST for slot in self._ends.slots], dtype=bool)
-        self.class_of = np.full((4, OLDEST + 1), self.classes, dtype=np.int64)
-        for kind in (Kind.HOUR, Kind.DAY):
-            ages = np.searchsorted(np.array(self.limits[kind], dtype=np.int64), np.arange(OLDEST + 1))
-            self.class_of[kind] = np.where(ages < len(self.limits[kind]), ages, self.classes)
+        self.absent = np.where(self.first_ends, ABSENT_FIRST, ABSENT_LAST)[:, None]
+        self.tile_at = self._tile_places(tile_of)
+        self.bit_at = np.where(np.arange(OLDEST + 1) < 128, bit_of[:, None], -1).ravel().astype(np.int32)
         self.sum_runs, self.breadth_runs = self.sums.arrays(), self.breadths.arrays()
         self.day_runs, self.last_runs, self.first_runs = self.days.arrays(), self.lasts.arrays(), self.firsts.arrays()
         self._column_runs = {
@@ -139,6 +155,7 @@ class Plan:
             measure: day_masks(np.array([self.features[row].window_days for row in self.by_measure.get(measure, [])]))
             for measure in ("active_days", "streak")
         }
+        self.attributes = [self._attribute(row) for row in self.by_measure.get("attribute", [])]
         self.counted_parts, self.day_parts = self._parts("count"), self._parts("active_days")
         self._parameters = {
             (measure, name): np.array([[getattr(self.features[row], name)] for row in rows], dtype=np.int64)
