@@ -165,7 +165,7 @@ def _is_scored(status: dict[str, Any]) -> bool:
     rescoring = status["rescoring"].values()
     loaded = bool(rescoring) and all(one.get("version") for one in rescoring)
     behind = any(status["lag"].values()) or any(one.get("after") is not None for one in rescoring)
-    return loaded and not behind
+    return bool(loaded and not behind)
 
 
 def _lag(status: dict[str, Any]) -> str:

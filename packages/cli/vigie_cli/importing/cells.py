@@ -211,7 +211,7 @@ def _to_integer(value: Any, column: str) -> int | None:
     try:
         return int(value) if isinstance(value, str) else _whole(value, column)
     except ValueError:
-        return _whole(_number_of(value, column), column)
+        return _whole(value, column)
 
 
 def _whole(value: Any, column: str) -> int:

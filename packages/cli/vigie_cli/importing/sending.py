@@ -1,6 +1,7 @@
 """Sends the records of a mapping to ingest in batches: one request is read while the other is written; resumable."""
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Map
@@ -87,12 +88,16 @@ class _Import:
         self._resume = _read_resume(resume_file, fingerprint)
         self._batch = batch
         self._report = ImportReport()
+        self._stopped = threading.Event()
 
     def run(self) -> ImportReport:
         started = time.monotonic()
         with ThreadPoolExecutor(1, thread_name_prefix="import") as sender:
-            for table in self._reader.tables():
-                self._table(table, sender)
+            try:
+                for table in self._reader.tables():
+                    self._table(table, sender)
+            finally:  # an interrupted import does not wait for tries that are still to come
+                self._stopped.set()
         self._report.seconds = time.monotonic() - started
         if self._resume_file is not None:
             self._resume_file.unlink(missing_ok=True)
@@ -171,7 +176,8 @@ class _Import:
             except (Unavailable, LimitExceeded):
                 if tries_left == 0:
                     raise
-            time.sleep(pause)
+            if self._stopped.wait(pause):
+                raise Unavailable("the import was stopped")
             pause *= 2
         raise AssertionError("unreachable")
 
