@@ -72,7 +72,7 @@ def rewrite_blobs(connection: sqlite3.Connection, payloads: Sequence[bytes], key
         _ANY.decode(payload)
     connection.execute("BEGIN IMMEDIATE")
     rows = _blobs(connection, keys)
-    connection.executemany("INSERT OR REPLACE INTO blobs VALUES (?, ?)", [(key, blob + grow) for key, blob in rows])
+    connection.executemany("UPDATE blobs SET blob = ? WHERE key = ?", [(blob + grow, key) for key, blob in rows])
     connection.execute("COMMIT")
     return time.perf_counter() - started
 

@@ -83,8 +83,8 @@ class Appender:
             return
         with transaction(self._engine) as connection:
             store.settle(connection)
-            hit("ingest.before_merge_commit")
-        hit("ingest.after_merge_commit")
+            hit("ingest.before_settle_commit")
+        hit("ingest.after_settle_commit")
         self._recent.clear()
 
     def close(self) -> None:

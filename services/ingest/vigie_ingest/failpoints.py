@@ -7,6 +7,6 @@ FAILPOINTS: tuple[str, ...] = (
     "ingest.after_commit",
     "ingest.before_ack",
     "ingest.after_ack",
-    "ingest.before_merge_commit",
-    "ingest.after_merge_commit",
+    "ingest.before_settle_commit",
+    "ingest.after_settle_commit",
 )

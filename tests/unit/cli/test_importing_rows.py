@@ -139,7 +139,8 @@ def test_filters_choose_rows_before_and_after_the_join(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,site,end\n1,10,x\n2,12,x\n3,10,\n")
     (tmp_path / "sites.csv").write_text("site,type\n10,forum\n12,quiz\n")
     mapping = (
-        '[variables]\ntypes = ["forum"]\n[[lookup]]\nname = "site"\nfile = "sites.csv"\nkey = ["site"]\ncolumns = ["type"]\n'
+        '[variables]\ntypes = ["forum"]\n'
+        '[[lookup]]\nname = "site"\nfile = "sites.csv"\nkey = ["site"]\ncolumns = ["type"]\n'
         + table(
             "a.csv", AT, 'join = [{ lookup = "site", key = ["{site}"] }]',
             'where = [{ not_empty = "end" }, { value = "{site.type}", among = "$types" }]',
@@ -167,8 +168,8 @@ def test_values_are_typed_and_empty_cells_left_out(tmp_path: Path) -> None:
 def test_a_profile_may_be_effective_from_the_first_event(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("id,age,ads\n1,30,no\n2,40,\n")
     (tmp_path / "a.csv").write_text("id,at\n1,2014-02-04T12:00:00Z\n1,2014-02-03T12:00:00Z\n")
-    profile = table("p.csv", 'effective_at = "first_event"', 'attributes = { age = "age" }', 'consent = { marketing = "ads" }',
-                    kind="profile")  # fmt: skip
+    rules = ('attributes = { age = "age" }', 'consent = { marketing = "ads" }')
+    profile = table("p.csv", 'effective_at = "first_event"', *rules, kind="profile")
     found = read(tmp_path, profile + table("a.csv", 'effective_at = { column = "at" }'))
     assert found[2:] == [
         ImportRecord(

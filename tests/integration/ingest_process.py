@@ -1,0 +1,122 @@
+"""A real ingest process in a folder, on a free port: started, killed, started again."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from vigie_contracts.events import Event, LogRecord, decode_record
+from vigie_contracts.instants import ClockSetting
+from vigie_kit import installation
+from vigie_kit.client import SyncServiceClient
+from vigie_kit.sqlite_log import SqliteLogReader
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "service-token"
+KEY = "write-key"
+SOURCE = "app"
+DEADLINE_SECONDS = 60.0
+
+
+@dataclass
+class IngestProcess:
+    """`start` waits until it is ready; `kill` is SIGKILL; `stop` is SIGTERM and gives the exit code."""
+
+    folder: Path
+    feature_repo: Path = ROOT / "feature_repo"
+    clock: ClockSetting | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    process: "subprocess.Popen[bytes] | None" = None
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self.port = free_port()
+        installation.create(self.folder, clock=self.clock)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, failpoint: str | None = None) -> "IngestProcess":
+        environment = {
+            **os.environ,
+            "VIGIE_DATA": str(self.folder),
+            "VIGIE_FEATURE_REPO": str(self.feature_repo),
+            "VIGIE_SERVICE_TOKEN": TOKEN,
+            "VIGIE_INGEST_WRITE_KEYS": f"{KEY}={SOURCE}",
+            "VIGIE_INGEST_PORT": str(self.port),
+            **self.settings,
+            **({"VIGIE_FAILPOINT": failpoint} if failpoint else {}),
+        }
+        self.process = subprocess.Popen([sys.executable, "-m", "vigie_ingest"], env=environment)
+        wait_until(self.ready, "ingest to be ready")
+        return self
+
+    def ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, "ingest ended before it was ready"
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+        return False
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(DEADLINE_SECONDS)
+
+    def client(self) -> SyncServiceClient:
+        return SyncServiceClient(self.url, TOKEN)
+
+    def post(self, path: str, body: Any, **more: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, trust_env=False, timeout=30, **more)
+
+    def receipt(self, event_id: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        answer = httpx.get(f"{self.url}/v1/receipts/{event_id}", headers=headers, trust_env=False)
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def records(self) -> list[LogRecord]:
+        reader = SqliteLogReader(self.folder / "ingest.db", "events")
+        found = [decode_record(entry.payload) for entry in reader.read({}, 10_000_000)]
+        reader.close()
+        return found
+
+    def events(self) -> list[Event]:
+        return [record for record in self.records() if isinstance(record, Event)]
+
+
+@contextlib.contextmanager
+def running(folder: Path, **options: Any) -> Iterator[IngestProcess]:
+    """A started process that is gone afterwards."""
+    process = IngestProcess(folder, **options)
+    try:
+        yield process.start()
+    finally:
+        process.kill()
+
+
+def wait_until(look: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
+    """Poll until `look` is true; an error that names what was awaited."""
+    deadline = time.monotonic() + seconds
+    while not look():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
