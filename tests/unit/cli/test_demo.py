@@ -1,7 +1,7 @@
 """The parts of the demo that need no running system."""
 
 import pytest
-from vigie_cli.demo.flow import in_words
+from vigie_cli.demo.flow import _is_folded, _is_scored, in_words
 from vigie_cli.demo.graph import AT_RISK, UPDATES, items
 from vigie_cli.demo.live import following, moved_to_now
 from vigie_contracts.errors import Unavailable
@@ -76,3 +76,24 @@ def test_the_printed_documents_are_graphql() -> None:
 
     assert [definition.operation.value for definition in parse(AT_RISK).definitions] == ["query"]  # type: ignore[attr-defined]
     assert [definition.operation.value for definition in parse(UPDATES).definitions] == ["subscription"]  # type: ignore[attr-defined]
+
+
+def test_folding_is_done_when_state_and_archive_have_caught_up() -> None:
+    assert _is_folded({"lag": {"records": 0, "seconds": 0.0, "archive_records": 0}})
+    assert not _is_folded({"lag": {"records": 0, "seconds": 0.0, "archive_records": 7}})
+
+
+@pytest.mark.parametrize(
+    ("change", "done"),
+    [
+        ({}, True),
+        ({"lag": {"changes": 1}}, False),
+        ({"counts": {"pending": 2}}, False),
+        ({"rescoring": {"churn": {"version": "1", "after": "customer-7"}}}, False),
+        ({"rescoring": {"churn": {"version": None, "after": None}}}, False),
+        ({"rescoring": {}}, False),
+    ],
+)
+def test_scoring_is_done_when_nothing_waits_for_loaded_models(change: dict[str, object], done: bool) -> None:
+    status = {"lag": {"changes": 0}, "counts": {"pending": 0}, "rescoring": {"churn": {"version": "1", "after": None}}}
+    assert _is_scored({**status, **change}) is done

@@ -158,14 +158,14 @@ def await_status(
 
 
 def _is_folded(status: dict[str, Any]) -> bool:
-    return status["lag"].get("records") == 0 and status["lag"].get("archive_records") == 0
+    return not any(status["lag"].get(name) for name in ("records", "archive_records"))
 
 
 def _is_scored(status: dict[str, Any]) -> bool:
-    rescoring = status["rescoring"].values()
-    loaded = bool(rescoring) and all(one.get("version") for one in rescoring)
-    behind = any(status["lag"].values()) or any(one.get("after") is not None for one in rescoring)
-    return bool(loaded and not behind)
+    """Every model is loaded, everybody was re-scored under it, and nothing waits."""
+    models = list(status["rescoring"].values())
+    waiting = [*status["lag"].values(), status["counts"].get("pending", 0), *(model["after"] for model in models)]
+    return bool(models) and all(model["version"] for model in models) and not any(waiting)
 
 
 def _lag(status: dict[str, Any]) -> str:
