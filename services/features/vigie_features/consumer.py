@@ -12,6 +12,9 @@ from vigie_features.assessing import Assessor
 from vigie_features.domain import Batch, StoredTile
 from vigie_features.store import Store, Transaction
 
+LARGEST_BATCH = 5
+"""In a backlog a batch holds up to this many times the usual number of records."""
+
 
 class Consumer:
     """Reads on from the committed offset, a batch at a time."""
@@ -26,7 +29,7 @@ class Consumer:
     def step(self) -> bool:
         """Apply one batch; False when the log holds nothing new. Conflict when another consumer moved the offset."""
         expected = self._store.cursor()
-        entries = self._log.read(expected, self._batch_records)
+        entries = self._log.read(expected, self._limit(expected.get(LANE, 0)))
         if not entries:
             return False
         batch = domain.read_batch(entries)
@@ -36,6 +39,11 @@ class Consumer:
             customer_of = tx.customer_of(list(batch.by_member))
             self._assessor.assess(tx, domain.causes(batch, customer_of), folded)
         return True
+
+    def _limit(self, applied: int) -> int:
+        """A long backlog is taken in larger batches: fewer looks at the same customer. Depends on the log only."""
+        pending = self._log.end().get(LANE, 0) - applied
+        return min(max(self._batch_records, pending // 4), LARGEST_BATCH * self._batch_records)
 
 
 def fold(tx: Transaction, layout: Layout, batch: Batch) -> dict[str, StoredTile]:
