@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -49,7 +49,8 @@ MOVE_SCHEMA = pa.schema(
 class Batch:
     """Vectors over an archive and, optionally, the log's records behind the archive's end (`tail`).
 
-    The archive is read as its manifest lists it at construction. Not safe for concurrent use.
+    The archive is read as its manifest lists it at construction. Not safe for concurrent use. `labels_at_once` rows
+    are joined with their events at a time; fewer need less memory.
     """
 
     def __init__(
@@ -97,6 +98,16 @@ class Batch:
             for start in range(0, max(labels.num_rows, 1), self._labels_at_once)
         ]
         return pa.concat_tables(chunks)
+
+    def close(self) -> None:
+        """Free the memory of the query engine."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     def _load(self, view: str, files: list[Path], schema: pa.Schema, extra: list[dict[str, Any]]) -> None:
         more = pa.Table.from_pylist(extra, schema=schema)

@@ -185,10 +185,10 @@ def _vectors(
 ) -> pa.Table:
     """The entity rows with their own columns first (`event_timestamp` in UTC), then the features as `names` says."""
     table = FeatureTable.load(feature_repo)
-    batch = Batch(data / "archive", table, installation(data).time_zone)
     customers = pa.array(rows[JOIN_KEY].astype(str), pa.string())
     labels = pa.table({"customer_id": customers, "t_us": pa.array(instants, pa.int64())})
-    vectors = batch.vectors(labels, table.select([_feature(reference) for reference in names]))
+    with Batch(data / "archive", table, installation(data).time_zone) as batch:
+        vectors = batch.vectors(labels, table.select([_feature(reference) for reference in names]))
     answer = pa.Table.from_pandas(
         rows.assign(**{TIMESTAMP: pd.to_datetime(instants, unit="us", utc=True)}), preserve_index=False
     )

@@ -27,8 +27,9 @@ ZONES = {
     "America/New_York": "2026-11-01T00:00:00Z",  # a day of 25 hours
 }
 NAMES = (
-    "app.logged_in", "card.used", "transfer.made", "savings_goal.set", "message.sent", "message.opened", "offer.shown",
-    "offer.declined", "notification_setting.changed", "account.opened", "help.viewed", "ticket.resolved", "not.catalogued",
+    "app.logged_in", "card.used", "transfer.made", "savings_goal.set", "message.sent", "message.opened",
+    "offer.shown", "offer.declined", "notification_setting.changed", "account.opened", "help.viewed",
+    "ticket.resolved", "not.catalogued",
 )
 PROPERTIES: tuple[dict[str, Any], ...] = (
     {}, {"direction": "in"}, {"direction": "out"}, {"enabled": False}, {"enabled": "false"}, {"enabled": 0},
@@ -39,7 +40,6 @@ TRAITS: tuple[dict[str, Any], ...] = (
     {"region": True}, {"digital_affinity": "low", "age_band": "65+"}, {"locale": "fr"},
 )
 DISTANCES_DAYS = (0, 1, 2, 7, 14, 30, 60, 90, 91, 92, 180, 181, 400, 3700)
-
 
 Row = list[int | None]
 
@@ -67,7 +67,8 @@ def histories(draw: st.DrawFn, zones: Sequence[str] = tuple(ZONES)) -> History:
     records: list[LogRecord] = [*events, *draw(_moves(anchor))]
     records.sort(key=lambda record: record.known_at_us)
     times = [anchor, *instants, *(event.known_at_us for event in events)]
-    labels = draw(st.lists(st.builds(Label, st.sampled_from((*MEMBERS, SILENT)), _near(times)), min_size=1, max_size=12))
+    label = st.builds(Label, st.sampled_from((*MEMBERS, SILENT)), _near(times))
+    labels = draw(st.lists(label, min_size=1, max_size=12))
     return History(zone, tuple((Position(0, row + 1), record) for row, record in enumerate(records)), tuple(labels))
 
 
@@ -168,6 +169,13 @@ def by_kernel(
     """Fold what each label may see, in another order and in two steps, and finalise it."""
     known = positions or [None] * len(history.labels)
     return [_folded(layout, history, label, pos, shuffle) for label, pos in zip(history.labels, known, strict=True)]
+
+
+def online(history: History) -> History:
+    """The labels at which tiles can be read: after everything that is visible was known (t = newest + 1 µs online)."""
+    events = [record for _, record in history.log if isinstance(record, Event)]
+    known = {event.known_at_us for event in events if event.effective_at_us < event.known_at_us}
+    return history._replace(labels=tuple(label for label in history.labels if label.t_us not in known))
 
 
 def _folded(

@@ -22,6 +22,7 @@ from tests.unit.tiles.histories import (
     differences,
     histories,
     label_table,
+    online,
     perturbed,
     rows_of,
     write_archive,
@@ -46,6 +47,7 @@ def layouts(table: FeatureTable) -> dict[str, Layout]:
 def test_the_kernel_says_what_the_oracle_says(
     history: History, table: FeatureTable, layouts: dict[str, Layout]
 ) -> None:
+    history = online(history)
     expected = by_oracle(table.features, history)
     assert differences(table, history, by_kernel(layouts[history.time_zone], history), expected) == []
 
@@ -56,22 +58,28 @@ def test_the_batch_over_an_archive_says_what_the_oracle_says(
     history: History, table: FeatureTable, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     archive = write_archive(tmp_path_factory.mktemp("archive"), history.log)
-    found = by_batch(Batch(archive, table, history.time_zone), history)
+    with Batch(archive, table, history.time_zone) as batch:
+        found = by_batch(batch, history)
     assert differences(table, history, found, by_oracle(table.features, history)) == []
 
 
 @SLOW
 @given(history=histories(), seed=st.integers(0, 2**16))
 def test_all_agree_at_any_position_with_a_part_of_the_log_behind_the_archive(
-    history: History, seed: int, table: FeatureTable, layouts: dict[str, Layout], tmp_path_factory: pytest.TempPathFactory
+    history: History,
+    seed: int,
+    table: FeatureTable,
+    layouts: dict[str, Layout],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    rnd = random.Random(seed)
+    rnd, history = random.Random(seed), online(history)
     positions = [rnd.choice((None, rnd.randint(0, len(history.log)))) for _ in history.labels]
     archived = rnd.randint(0, len(history.log))
     archive = write_archive(tmp_path_factory.mktemp("archive"), history.log[:archived])
-    batch = Batch(archive, table, history.time_zone, tail=history.log[rnd.randint(0, archived):])
+    with Batch(archive, table, history.time_zone, tail=history.log[rnd.randint(0, archived) :]) as batch:
+        found = by_batch(batch, history, positions)
     expected = by_oracle(table.features, history, positions)
-    assert differences(table, history, by_batch(batch, history, positions), expected) == []
+    assert differences(table, history, found, expected) == []
     folded = by_kernel(layouts[history.time_zone], history, positions, rnd.shuffle)
     assert differences(table, history, folded, expected) == []
 
@@ -87,9 +95,10 @@ def test_nothing_that_was_not_known_or_had_not_happened_moves_a_value(
     asked = history._replace(labels=tuple(Label(label.customer_id, t_us) for label in history.labels))
     other = asked._replace(log=tuple((position, _turned(record, t_us, rnd)) for position, record in asked.log))
     folder = tmp_path_factory.mktemp("archives")
-    first = Batch(write_archive(folder / "one", asked.log), table, history.time_zone)
-    second = Batch(write_archive(folder / "other", other.log), table, history.time_zone)
-    assert differences(table, asked, by_batch(first, asked), by_batch(second, other)) == []
+    with Batch(write_archive(folder / "one", asked.log), table, history.time_zone) as first:
+        found = by_batch(first, asked)
+    with Batch(write_archive(folder / "other", other.log), table, history.time_zone) as second:
+        assert differences(table, asked, found, by_batch(second, other)) == []
 
 
 def _turned(record: object, t_us: int, rnd: random.Random) -> object:
@@ -110,15 +119,16 @@ def _turned(record: object, t_us: int, rnd: random.Random) -> object:
     return perturbed(record, **changes)
 
 
-@SLOW
+@settings(SLOW, max_examples=5)
 @given(history=histories(("Europe/Paris",)), seed=st.integers(0, 2**16))
 def test_every_label_row_is_answered_in_its_own_place(
     history: History, seed: int, table: FeatureTable, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Row order: shuffled, doubled and cut into pieces, each row has the vector it has alone."""
     archive = write_archive(tmp_path_factory.mktemp("archive"), history.log)
-    alone = dict(zip(history.labels, by_batch(Batch(archive, table, "Europe/Paris"), history), strict=True))
+    with Batch(archive, table, "Europe/Paris") as batch:
+        alone = dict(zip(history.labels, by_batch(batch, history), strict=True))
     labels = [*history.labels, *history.labels]
     random.Random(seed).shuffle(labels)
-    found = rows_of(Batch(archive, table, "Europe/Paris", labels_at_once=5).vectors(label_table(labels)))
-    assert found == [alone[label] for label in labels]
+    with Batch(archive, table, "Europe/Paris", labels_at_once=8) as batch:
+        assert rows_of(batch.vectors(label_table(labels))) == [alone[label] for label in labels]
