@@ -13,6 +13,7 @@ from vigie_contracts.errors import InvalidInput
 
 T = TypeVar("T")
 PiiClass = Literal["direct_identifier", "contact", "financial"]
+_EXACT = 2**53
 PropertyType = Literal["string", "boolean", "integer", "decimal", "money"]
 
 
@@ -102,15 +103,15 @@ class Catalogue:
 
 def scaled(name: str, value: object, scale: int) -> int:
     """`value` x 10^scale, rounded half to even from its decimal text; InvalidInput unless a finite number below 2^53."""
+    if isinstance(value, int) and not isinstance(value, bool) and -_EXACT < value * 10**scale < _EXACT:
+        return int(value * 10**scale)  # the same as below, without Decimal: most numbers are whole
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise InvalidInput(f"property {name!r} must be a number, not {type(value).__name__}")
-    if type(value) is int and abs(value) < 2**53 // 10**scale:
-        return value * 10**scale  # the same as below, without Decimal: most numbers are whole
     try:
         number = Decimal(str(value)).scaleb(scale).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
     except InvalidOperation as error:
         raise InvalidInput(f"property {name!r} must be a number, not {value!r}") from error
-    if not number.is_finite() or abs(number) >= 2**53:
+    if not number.is_finite() or abs(number) >= _EXACT:
         raise InvalidInput(f"property {name!r} is outside the range of a number: {value!r}")
     return int(number)
 
