@@ -2,11 +2,12 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from vigie_contracts.events import Event
+from vigie_contracts.events import Event, LogRecord
 from vigie_contracts.features import FeatureTable
 from vigie_contracts.instants import DAY_US
 from vigie_tiles.batch import Batch
@@ -101,10 +102,10 @@ def test_nothing_that_was_not_known_or_had_not_happened_moves_a_value(
         assert differences(table, asked, found, by_batch(second, other)) == []
 
 
-def _turned(record: object, t_us: int, rnd: random.Random) -> object:
+def _turned(record: LogRecord, t_us: int, rnd: random.Random) -> LogRecord:
     if not isinstance(record, Event) or (record.known_at_us <= t_us and record.effective_at_us < t_us):
         return record
-    changes = {
+    changes: dict[str, Any] = {
         "name": rnd.choice(("app.logged_in", "card.used", "account.opened")),
         "catalogued": True,
         "member_id": rnd.choice(("m0", "m1")),
