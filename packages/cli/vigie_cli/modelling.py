@@ -1,102 +1,37 @@
-"""What the commands ask of training and of the model registry. Training is imported when it is needed: it is slow.
-
-`Training` is all that the command line needs of `vigie_training.commands`.
-"""
+"""Training, the gate and the registry as the commands and the demo show them."""
 
 import getpass
-import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Literal
 
-from vigie_contracts.errors import Conflict, InvalidInput, NotFound, Unavailable
-from vigie_contracts.models import CHALLENGER, CHAMPION, PROPENSITY_MODEL
+from vigie_contracts.errors import Conflict, NotFound
+from vigie_contracts.models import CHALLENGER, CHAMPION
 from vigie_contracts.scores import ChurnDefinition
+from vigie_training import main as training
+from vigie_training.gate import GateReport
+from vigie_training.main import ModelLine, TrainedRun
 
 from vigie_cli.connection import Connection
 from vigie_cli.screen import Screen
 
-KINDS = ("churn", "next-best-offer")
-MODULE = "vigie_training.commands"
+Kind = Literal["churn", "next-best-offer"]
+KINDS: tuple[Kind, ...] = ("churn", "next-best-offer")
+MARKS = {"held": "held", "refused": "REFUSED", "not judged yet": "not judged yet"}
 
 
-class Trained(Protocol):
-    """A model version that was registered as challenger."""
-
-    name: str
-    version: str
-    run_url: str
-    metrics: dict[str, float]
-
-
-class GatePoint(Protocol):
-    """One point of the gate and its verdict in a sentence."""
-
-    number: int
-    passed: bool
-    sentence: str
-
-
-class Promotion(Protocol):
-    """What the gate decided, and which version is champion now."""
-
-    name: str
-    version: str
-    promoted: bool
-    previous: str | None
-    points: Sequence[GatePoint]
-
-
-class Training(Protocol):
-    """The functions of `vigie_training.commands`; all raise VigieError with a sentence."""
-
-    def train(
-        self, kind: str, *, data: Path, feature_repo: Path, mlflow_uri: str, tell: Callable[[str], None]
-    ) -> Trained:
-        """Train and register a challenger of `churn` (the primary definition) or `next-best-offer`."""
-
-    def promote(
-        self, name: str, *, data: Path, feature_repo: Path, mlflow_uri: str, who: str, override: str | None
-    ) -> Promotion:
-        """Apply the gate to the challenger; promote it when all points hold, or with an override's reason."""
-
-    def rollback(self, name: str, *, data: Path, mlflow_uri: str, who: str) -> Promotion:
-        """Move the champion alias back to the version before."""
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A registered model: its newest version and what the aliases point at."""
-
-    name: str
-    newest: str
-    champion: str | None
-    challenger: str | None
-
-
-def model_name(connection: Connection, kind: str) -> str:
-    """The registered model's name of a kind: `churn` stands for the primary definition."""
-    if kind == "next-best-offer":
-        return PROPENSITY_MODEL
-    return ChurnDefinition.load_all(connection.feature_repo)[0].model_name
-
-
-def champion(connection: Connection, kind: str) -> str | None:
+def champion(connection: Connection, kind: Kind) -> str | None:
     """The champion's version, None when there is none."""
-    name = model_name(connection, kind)
-    return next((model.champion for model in registered(connection) if model.name == name), None)
+    name = training.model_name(kind, connection.feature_repo, primary(connection))
+    return training.champion(name, connection.addresses.mlflow)
 
 
-def registered(connection: Connection) -> list[Registered]:
-    """All registered models by name."""
-    answer = _ask_registry(connection, "registered-models/search", {"max_results": "1000"})
-    found = []
-    for model in answer.get("registered_models", []):
-        aliases = {alias["alias"]: alias["version"] for alias in model.get("aliases", [])}
-        newest = max((int(version["version"]) for version in model.get("latest_versions", [])), default=0)
-        found.append(Registered(model["name"], str(newest), aliases.get(CHAMPION), aliases.get(CHALLENGER)))
-    return sorted(found, key=lambda model: model.name)
+def primary(connection: Connection) -> str:
+    """The key of the institution's primary churn definition."""
+    return ChurnDefinition.load_all(connection.feature_repo)[0].key
+
+
+def registered(connection: Connection) -> list[ModelLine]:
+    """All registered versions, newest first within a model."""
+    return training.models(connection.addresses.mlflow)
 
 
 def register_features(connection: Connection, screen: Screen) -> None:
@@ -107,62 +42,76 @@ def register_features(connection: Connection, screen: Screen) -> None:
         registration.apply(connection.data, connection.feature_repo)
 
 
-def train(connection: Connection, kind: str, screen: Screen) -> Trained:
+def train(connection: Connection, kind: Kind, screen: Screen, definition: str | None = None) -> TrainedRun:
     """Train a challenger, with its steps and figures shown."""
     with screen.waiting(f"Training {kind}") as arrived:
-        made = _training().train(
+        made = training.train(
             kind,
             data=connection.data,
             feature_repo=connection.feature_repo,
             mlflow_uri=connection.addresses.mlflow,
-            tell=lambda step: arrived.show(f"Training {kind}: {step}"),
+            clock=connection.clock,
+            definition=definition or primary(connection),
+            progress=lambda step: arrived.show(f"Training {kind}: {step}"),
         )
-    screen.say(f"{made.name} version {made.version} is trained ({made.run_url}).")
-    for metric, value in made.metrics.items():
-        screen.say(f"  {metric}: {value:.4g}")
+    screen.say(f"{made.model_name} version {made.version}, trained in {made.seconds:.0f} s: {made.url}")
+    rows = [
+        (name, estimate.text(), made.floor_figures[name].text() if name in made.floor_figures else "")
+        for name, estimate in made.figures.items()
+    ]
+    screen.table(("on the test slice", "model", f"floor: {made.floor}"), rows)
     return made
 
 
-def promote(connection: Connection, name: str, screen: Screen, override: str | None = None) -> Promotion:
-    """Let the gate judge the challenger, each point shown; Conflict names the points that refused it."""
-    if override is not None and not override.strip():
-        raise InvalidInput("--override needs a reason, which stands in the promotion ledger")
+def promote(
+    connection: Connection, name: str, screen: Screen, *, version: str | None = None, override: str | None = None
+) -> GateReport:
+    """Let the gate judge, each point shown; Conflict, with the points that refused, when it refuses."""
     with screen.waiting(f"The gate judges {name}"):
-        decided = _training().promote(
+        report = training.promote(
             name,
             data=connection.data,
-            feature_repo=connection.feature_repo,
             mlflow_uri=connection.addresses.mlflow,
+            clock=connection.clock,
             who=who(),
+            version=version,
             override=override,
         )
-    for point in decided.points:
-        screen.say(f"  gate point {point.number}: {'passed' if point.passed else 'REFUSED'}: {point.sentence}")
-    if not decided.promoted:
-        refused = "; ".join(f"point {point.number}: {point.sentence}" for point in decided.points if not point.passed)
-        raise Conflict(
-            f"the gate refused {name} version {decided.version}: {refused}. "
-            f"`vigie promote {name} --override REASON` promotes it all the same and says so in the ledger."
-        )
-    screen.say(f"{name}: version {decided.version} is champion now (before: {decided.previous or 'none'}).")
-    return decided
+    rows = [(str(point.number), MARKS[point.status], point.title, point.sentence) for point in report.points]
+    screen.table(("point", "verdict", "what", "why"), rows, title=f"The gate on {name} version {report.version}")
+    if not report.promoted:
+        raise Conflict(refusal(report))
+    before = f"before: version {report.champion_before}" if report.champion_before else "the first one"
+    against = "against the gate" if report.verdict == "overridden" else "through the gate"
+    screen.say(f"{name}: version {report.version} is champion now, {against} ({before}).")
+    return report
 
 
-def rollback(connection: Connection, name: str, screen: Screen) -> Promotion:
+def refusal(report: GateReport) -> str:
+    """A refusal in words, with the command that overrides it."""
+    points = " ".join(f"Point {point.number}: {point.sentence}" for point in report.refusals)
+    return (
+        f"the gate refused {report.model_name} version {report.version}. {points} "
+        f'`vigie promote {report.model_name} --override "REASON"` promotes it all the same and says so in the ledger.'
+    )
+
+
+def rollback(connection: Connection, name: str, screen: Screen) -> None:
     """Move the champion alias back."""
-    done = _training().rollback(name, data=connection.data, mlflow_uri=connection.addresses.mlflow, who=who())
-    screen.say(f"{name}: version {done.version} is champion again (before: {done.previous or 'none'}).")
-    return done
+    row = training.rollback(
+        name, data=connection.data, mlflow_uri=connection.addresses.mlflow, clock=connection.clock, who=who()
+    )
+    screen.say(f"{name}: version {row.to_version} is champion again, instead of version {row.from_version}.")
 
 
-def train_and_promote(connection: Connection, kind: str, screen: Screen) -> None:
+def train_and_promote(connection: Connection, kind: Kind, screen: Screen) -> None:
     """Both, as the demo does it."""
-    promote(connection, train(connection, kind, screen).name, screen)
+    promote(connection, train(connection, kind, screen).model_name, screen)
 
 
-def awaiting(connection: Connection) -> list[str]:
-    """Models whose challenger is not the champion; NotFound when there is none."""
-    names = [model.name for model in registered(connection) if model.challenger not in (None, model.champion)]
+def awaiting(lines: list[ModelLine]) -> list[str]:
+    """Models whose challenger is not champion; NotFound when there is none."""
+    names = sorted({line.name for line in lines if CHALLENGER in line.aliases and CHAMPION not in line.aliases})
     if not names:
         raise NotFound(
             "no challenger waits for promotion; `vigie train churn` or `vigie train next-best-offer` makes one"
@@ -176,25 +125,3 @@ def who() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
-
-
-def _training() -> Training:
-    try:
-        found: Any = importlib.import_module(MODULE)
-    except ModuleNotFoundError as error:
-        raise Unavailable(f"training is not installed here ({error.name} is missing)") from error
-    training: Training = found
-    return training
-
-
-def _ask_registry(connection: Connection, path: str, parameters: dict[str, str]) -> dict[str, Any]:
-    import httpx
-
-    url = f"{connection.addresses.mlflow}/api/2.0/mlflow/{path}"
-    try:
-        answer = httpx.get(url, params=parameters, timeout=30, trust_env=False)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise Unavailable(f"the model registry at {connection.addresses.mlflow} does not answer: {error}") from error
-    return found
