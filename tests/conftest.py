@@ -8,8 +8,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # Tests start their own processes with their own settings; what a developer exported must not leak in.
-TEST_DATA = os.environ.pop("VIGIE_TEST_DATA", None)
-for name in [name for name in os.environ if name.startswith("VIGIE_")]:
+# VIGIE_TEST_DATA stays (every program knows the name): pytest's workers inherit it.
+TEST_DATA = os.environ.get("VIGIE_TEST_DATA")
+for name in [name for name in os.environ if name.startswith("VIGIE_") and name != "VIGIE_TEST_DATA"]:
     del os.environ[name]
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
