@@ -3,12 +3,11 @@
 import getpass
 from typing import Literal
 
-from vigie_contracts.errors import Conflict, NotFound
-from vigie_contracts.models import CHALLENGER, CHAMPION
+from vigie_contracts.errors import Conflict
 from vigie_contracts.scores import ChurnDefinition
 from vigie_training import main as training
 from vigie_training.gate import GateReport
-from vigie_training.main import ModelLine, TrainedRun
+from vigie_training.main import TrainedRun
 
 from vigie_cli.connection import Connection
 from vigie_cli.screen import Screen
@@ -18,20 +17,14 @@ KINDS: tuple[Kind, ...] = ("churn", "next-best-offer")
 MARKS = {"held": "held", "refused": "REFUSED", "not judged yet": "not judged yet"}
 
 
-def champion(connection: Connection, kind: Kind) -> str | None:
-    """The champion's version, None when there is none."""
-    name = training.model_name(kind, connection.feature_repo, primary(connection))
-    return training.champion(name, connection.addresses.mlflow)
+def model_name(connection: Connection, kind: Kind) -> str:
+    """The registered model's name of a kind: `churn` stands for the primary definition."""
+    return training.model_name(kind, connection.feature_repo, primary(connection))
 
 
 def primary(connection: Connection) -> str:
     """The key of the institution's primary churn definition."""
     return ChurnDefinition.load_all(connection.feature_repo)[0].key
-
-
-def registered(connection: Connection) -> list[ModelLine]:
-    """All registered versions, newest first within a model."""
-    return training.models(connection.addresses.mlflow)
 
 
 def register_features(connection: Connection, screen: Screen) -> None:
@@ -107,16 +100,6 @@ def rollback(connection: Connection, name: str, screen: Screen) -> None:
 def train_and_promote(connection: Connection, kind: Kind, screen: Screen) -> None:
     """Both, as the demo does it."""
     promote(connection, train(connection, kind, screen).model_name, screen)
-
-
-def awaiting(lines: list[ModelLine]) -> list[str]:
-    """Models whose challenger is not champion; NotFound when there is none."""
-    names = sorted({line.name for line in lines if CHALLENGER in line.aliases and CHAMPION not in line.aliases})
-    if not names:
-        raise NotFound(
-            "no challenger waits for promotion; `vigie train churn` or `vigie train next-best-offer` makes one"
-        )
-    return names
 
 
 def who() -> str:

@@ -33,14 +33,13 @@ def train(kind: str, data: Path, definition: str | None) -> None:
 def models(data: Path) -> None:
     """Show the registered models, which version is champion and which challenger, and what the gate said."""
     from vigie_cli.connection import connect
+    from vigie_cli.registered import versions
     from vigie_cli.screen import Screen
 
     connection, screen = connect(data), Screen()
-    from vigie_cli import modelling
-
     rows = [
-        (line.name, line.version, ", ".join(line.aliases), line.gate or "not asked", line.created_at)
-        for line in modelling.registered(connection)
+        (row.name, row.version, ", ".join(row.aliases), row.gate or "not asked", row.created_at)
+        for row in versions(connection.addresses.mlflow)
     ]
     if not rows:
         screen.say("No model is registered yet; `vigie train churn` trains the first.")
@@ -60,10 +59,13 @@ def promote(name: str | None, data: Path, version: str | None, override: str | N
 
     if version is not None and name is None:
         raise click.UsageError("--version needs the NAME of a model")
+    from vigie_cli.registered import awaiting, versions
+
     connection, screen = connect(data), Screen()
+    names = [name] if name is not None else awaiting(versions(connection.addresses.mlflow))
     from vigie_cli import modelling
 
-    for model in [name] if name is not None else modelling.awaiting(modelling.registered(connection)):
+    for model in names:
         modelling.promote(connection, model, screen, version=version, override=override)
 
 

@@ -63,12 +63,13 @@ def fill(connection: Connection, bank: Bank, screen: Screen) -> None:
 
 def make_models(connection: Connection, screen: Screen) -> None:
     """Both models: trained, gated, promoted; those that are live already stay."""
-    from vigie_cli.modelling import KINDS, champion, register_features, train_and_promote
+    from vigie_cli.modelling import KINDS, model_name, register_features, train_and_promote
+    from vigie_cli.registered import champion
 
     screen.title("3. Models: trained on point-in-time features, judged by the gate, promoted in MLflow")
     register_features(connection, screen)
     for kind in KINDS:
-        version = champion(connection, kind)
+        version = champion(connection.addresses.mlflow, model_name(connection, kind))
         if version is not None:
             screen.say(f"{kind}: version {version} is champion already.")
         else:
