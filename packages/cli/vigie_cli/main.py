@@ -1,7 +1,9 @@
 """The `vigie` command: a list of commands that are imported only when they run, and errors as sentences."""
 
 import importlib
+import os
 import sys
+import warnings
 from typing import NoReturn
 
 import click
@@ -48,6 +50,7 @@ def vigie() -> None:
 
 def main() -> NoReturn:
     """Run a command: exit code 0, 1 with a sentence when something failed, 2 when the command line is wrong."""
+    _quieten_libraries()
     try:
         vigie.main(prog_name="vigie", standalone_mode=False)
     except click.UsageError as error:
@@ -68,3 +71,12 @@ def main() -> NoReturn:
         sys.stderr.write(f"vigie: {error}\n")
         sys.exit(1)
     sys.exit(0)
+
+
+def _quieten_libraries() -> None:
+    """Warnings and notices of libraries are for developers, who ask for them with -W or PYTHONWARNINGS."""
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
