@@ -1,0 +1,1 @@
+"""The types and roots of the graph, one module a subject."""

@@ -1,0 +1,73 @@
+"""The schema, and `python -m vigie_gateway.schema [--check] FILE`, which prints it or checks a printed one."""
+
+import sys
+from pathlib import Path
+
+import strawberry
+from graphql import build_schema
+from graphql.utilities import find_breaking_changes, find_dangerous_changes
+from strawberry.extensions import DisableIntrospection
+from strawberry.schema.config import StrawberryConfig
+
+from vigie_gateway.graph.customer import Customer, Segment
+from vigie_gateway.graph.mutation import FieldError, Mutation
+from vigie_gateway.graph.query import Query
+from vigie_gateway.graph.scalars import SCALARS
+from vigie_gateway.graph.subscription import Subscription
+from vigie_gateway.graph.timeline import (
+    MicroConversionEvent,
+    OfferEvent,
+    ScoreEvent,
+    ServiceContactEvent,
+    TransactionEvent,
+)
+from vigie_gateway.limits import EXTENSIONS
+from vigie_gateway.masking import Masking
+
+
+def make_schema(*, introspection: bool = True) -> strawberry.Schema:
+    """The executable schema with its limits and masking."""
+    extensions = [*EXTENSIONS, Masking, *([] if introspection else [DisableIntrospection])]
+    return strawberry.Schema(
+        query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
+        types=[
+            Customer, Segment, MicroConversionEvent, TransactionEvent, ServiceContactEvent, OfferEvent, ScoreEvent, FieldError,
+        ],
+        extensions=extensions,
+        config=StrawberryConfig(scalar_map=SCALARS),
+    )
+
+
+def printed() -> str:
+    """The schema in SDL, ending with a line break."""
+    return make_schema().as_str().rstrip() + "\n"
+
+
+def compare(path: Path) -> list[str]:
+    """Sentences on how the schema differs from a printed one; empty when it does not."""
+    before, after = path.read_text() if path.exists() else "", printed()
+    if before == after:
+        return []
+    if not before:
+        return [f"{path} does not exist; print it with: python -m vigie_gateway.schema {path}"]
+    old, new = build_schema(before), build_schema(after)
+    found = [f"breaking: {change.description}" for change in find_breaking_changes(old, new)]
+    found += [f"dangerous: {change.description}" for change in find_dangerous_changes(old, new)]
+    return found or ["safe: descriptions or additions changed; print it again"]
+
+
+def main() -> None:
+    """Print the schema to a file, or check one."""
+    arguments = sys.argv[1:]
+    path = Path(arguments[-1]) if arguments else Path("docs/schema.graphql")
+    if "--check" in arguments:
+        if problems := compare(path):
+            sys.exit("\n".join([f"{path} is not what the gateway serves:", *problems]))
+        return
+    path.write_text(printed())
+
+
+if __name__ == "__main__":
+    main()
