@@ -114,6 +114,9 @@ def test_only_catalogued_names_and_equal_strings_match(ask: Engine) -> None:
     values = ("in", "out", 1, None)
     found = [event(T - 5 + i, "transfer.made", properties={"direction": value}) for i, value in enumerate(values)]
     assert ask(row, *found, event(T - 9, "transfer.made", catalogued=False, properties={"direction": "in"})) == 1
+    numbered = feature("n", "count", events=("n.changed",), where={"level": "1"}, window_days=7)
+    levels = [event(T - 5 + i, "n.changed", properties={"level": value}) for i, value in enumerate((1, 1.0, "1"))]
+    assert ask(numbered, *levels) == 1
     off = feature("n", "count", events=("n.changed",), where={"enabled": "false"}, window_days=7)
     assert ask(off, event(T - 5, "n.changed", properties={"enabled": False})) == 1
     assert ask(off, event(T - 5, "n.changed", properties={"enabled": 0})) == 0
@@ -132,6 +135,20 @@ def test_a_trend_is_a_whole_permille(now: int, before: int, value: int, ask: Eng
     row = feature("n", "trend", events=LOGIN, window_days=7)
     recent = [event(T - 1 - i) for i in range(now)]
     assert ask(row, *recent, *(event(T - 8 * DAY_US - i) for i in range(before))) == value
+
+
+def test_an_event_on_the_edge_is_of_the_window_and_not_of_the_period_before(ask: Engine) -> None:
+    row = feature("n", "trend", events=LOGIN, window_days=7)
+    near, far = "03-03T12:00:00", "02-24T12:00:00"
+    assert ask(row, *logins(near)) == 10_000
+    assert ask(row, *logins(near, far)) == 1000
+    assert ask(row, *logins(near, "02-24T11:59:59.999999")) == 10_000
+
+
+def test_recency_never_falls_when_a_day_has_25_hours(ask: Engine) -> None:
+    last, t_us = parse_instant("2026-11-01T04:00:00Z"), parse_instant("2026-11-03T04:59:00Z")  # the next day, 23:59
+    row = feature("n", "recency", events=LOGIN)
+    assert ask(row, event(last), t_us=t_us, zone="America/New_York") == 48
 
 
 def test_a_rate_has_its_own_value_for_nothing_of_nothing(ask: Engine) -> None:
