@@ -10,6 +10,7 @@ import click
 from vigie_contracts.errors import VigieError
 
 COMMANDS = {
+    "init": "vigie_cli.commands.init:init",
     "up": "vigie_cli.commands.up:up",
     "down": "vigie_cli.commands.down:down",
     "status": "vigie_cli.commands.status:status",

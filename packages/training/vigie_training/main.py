@@ -1,5 +1,6 @@
 """What `vigie train`, `promote`, `rollback` and `models` call."""
 
+import re
 import math
 import time
 from collections.abc import Callable
@@ -216,7 +217,7 @@ def _params(study: Study, learned: Learned) -> dict[str, object]:
         "floor": study.floor_name,
         "calibration": learned.model.calibrator.kind,
         "rounds": learned.model.booster.num_boosted_rounds(),
-        **{f"excluded: {what}"[:250]: count for what, count in study.exclusions.items()},
+        **{_parameter(f"excluded: {what}"): count for what, count in study.exclusions.items()},
         **{f"xgboost_{name}": value for name, value in PARAMETERS.items()},
         **periods,
     }
@@ -241,3 +242,8 @@ def _line(version: Version) -> ModelLine:
         gate=version.tags.get(GATE_TAG),
         created_at=format_instant(version.created_at_ms * 1_000),
     )
+
+
+def _parameter(name: str) -> str:
+    """A name that MLflow takes as a parameter's."""
+    return re.sub(r"[^\w\-. :/]", "", name)[:250]

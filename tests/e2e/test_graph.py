@@ -1,0 +1,259 @@
+"""The graph as front ends and partners meet it: a whole Vigie with a simulated bank and a model that was promoted."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.e2e.system import System, until
+
+CUSTOMERS = 300
+STREAM = """subscription($after: Cursor, $filter: ScoreUpdateFilter) {
+  scoreUpdated(after: $after, filter: $filter) {
+    __typename
+    ... on StreamHeartbeat { cursor }
+    ... on StreamGap { cursor reason }
+    ... on ScoreUpdate { cursor customerId customer { externalId } current { __typename ... on ChurnScore { probability band } } }
+  }
+}"""
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, str]]:
+    """A running system with a champion, and the stream's cursor from before its first score."""
+    with System(Path(tmp_path_factory.mktemp("bank"))) as system:
+        system.vigie("simulate", "--customers", str(CUSTOMERS), "--days", "150", "--seed", "5")
+        first = next(sse(system))
+        assert first["__typename"] == "StreamHeartbeat"
+        system.vigie("train", "churn")
+        system.vigie("promote", "vigie-churn-closure", "--override", "a test wants a model, not a good one")
+        until("every customer has an assessment", lambda: scored(system), 120)
+        yield system, first["cursor"]
+
+
+def scored(system: System) -> bool:
+    answer = system.graphql("{ customers(first: 1) { totalCount edges { node { churn { __typename } } } } }")
+    edges = answer["data"]["customers"]["edges"]
+    return bool(edges) and edges[0]["node"]["churn"]["__typename"] == "ChurnScore"
+
+
+def headers(system: System, **more: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {system.addresses['token']}", **more}
+
+
+def sse(system: System, after: str | None = None, **filters: Any) -> Iterator[dict[str, Any]]:
+    """Items over graphql-sse."""
+    body = {"query": STREAM, "variables": {"after": after, "filter": filters or None}}
+    url = f"{system.addresses['gateway']}/graphql"
+    with httpx.stream(
+        "POST", url, json=body, headers=headers(system, Accept="text/event-stream"), timeout=30, trust_env=False
+    ) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            if line.startswith("data:") and len(line) > 6:
+                yield json.loads(line[5:])["data"]["scoreUpdated"]
+
+
+def ws(system: System, after: str | None = None, **filters: Any) -> Iterator[dict[str, Any]]:
+    """Items over graphql-transport-ws."""
+    url = system.addresses["gateway"].replace("http", "ws", 1) + "/graphql"
+    with connect(url, subprotocols=["graphql-transport-ws"], proxy=None) as socket:
+        socket.send(json.dumps({"type": "connection_init", "payload": headers(system)}))
+        assert json.loads(socket.recv(10))["type"] == "connection_ack"
+        payload = {"query": STREAM, "variables": {"after": after, "filter": filters or None}}
+        socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+        while True:
+            message = json.loads(socket.recv(30))
+            if message["type"] == "next":
+                yield message["payload"]["data"]["scoreUpdated"]
+
+
+def updates(items: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for item in items:
+        if item["__typename"] == "ScoreUpdate":
+            found.append(item)
+        if len(found) == count:
+            return found
+    raise AssertionError(f"the stream ended after {len(found)} updates")
+
+
+def test_the_work_list_is_ordered_by_risk_and_pages_by_keyset(bank):
+    system, _ = bank
+    query = """query($after: Cursor) { customers(first: 40, after: $after) {
+        edges { node { id churn { ... on ChurnScore { probability } } } } pageInfo { hasNextPage endCursor } totalCount } }"""
+    seen: list[tuple[str, float | None]] = []
+    after, more = None, True
+    while more:
+        page = system.graphql(query, after=after)["data"]["customers"]
+        seen += [(edge["node"]["id"], (edge["node"]["churn"] or {}).get("probability")) for edge in page["edges"]]
+        after, more = page["pageInfo"]["endCursor"], page["pageInfo"]["hasNextPage"]
+    assert len({one for one, _ in seen}) == len(seen) == page["totalCount"]
+    known = [probability for _, probability in seen if probability is not None]
+    assert known == sorted(known, reverse=True)
+    assert len(known) > CUSTOMERS // 2
+    assert all(0 <= probability <= 1 for probability in known)
+
+
+def test_reasons_come_in_both_languages_with_the_same_codes(bank):
+    system, _ = bank
+    query = """{ customers(first: 1) { edges { node { churn { ... on ChurnScore {
+        band reasons { code direction english: text(locale: EN) french: text(locale: FR) contribution } } } } } } }"""
+    churn = system.graphql(query)["data"]["customers"]["edges"][0]["node"]["churn"]
+    assert 1 <= len(churn["reasons"]) <= 5
+    for reason in churn["reasons"]:
+        assert reason["english"] != reason["french"]
+        assert "{" not in reason["english"] + reason["french"]
+        assert (reason["contribution"] > 0) == (reason["direction"] == "INCREASES_RISK")
+
+
+def test_a_query_for_many_customers_costs_as_many_service_calls_as_for_few(bank):
+    system, _ = bank
+    query = """query($n: Int!) { customers(first: $n) { edges { node { externalId supportModel { key }
+        engagement { score } churn { __typename } nextBestOffers { __typename } segments { edges { node { since } } } } } } }"""
+
+    def calls(count: int) -> dict[str, int]:
+        before = system.status("gateway")["counts"]
+        answer = system.graphql(query, n=count)
+        assert len(answer["data"]["customers"]["edges"]) == count
+        after = system.status("gateway")["counts"]
+        return {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
+
+    few, many = calls(3), calls(60)
+    assert few == many
+    assert sum(many.values()) <= 10
+
+
+def test_a_stream_resumes_by_cursor_over_both_transports_and_across_a_restart(bank):
+    system, start = bank
+    first = updates(sse(system, start), 6)
+    assert len({item["cursor"] for item in first}) == 6
+    assert all(item["current"]["__typename"] == "ChurnScore" for item in first)
+    assert updates(ws(system, first[1]["cursor"]), 4) == first[2:]
+    kill(system, "gateway")
+    until("the gateway is back", lambda: answers(system, "gateway"), 60)
+    assert updates(sse(system, first[1]["cursor"]), 4) == first[2:]
+
+
+def test_a_stream_can_be_filtered_by_customer_and_refuses_a_delta_below_the_logs_own(bank):
+    system, start = bank
+    wanted = updates(sse(system, start), 3)[2]
+    found = updates(sse(system, start, customerIds=[wanted["customerId"]]), 1)[0]
+    assert found == wanted
+    body = {"query": STREAM, "variables": {"filter": {"minDelta": 0.01}}}
+    url = f"{system.addresses['gateway']}/graphql"
+    with httpx.stream("POST", url, json=body, headers=headers(system, Accept="text/event-stream"), trust_env=False) as answer:
+        assert "minDelta must be at least 0.05" in "".join(answer.iter_text())
+
+
+def test_without_scoring_everything_else_still_answers(bank):
+    system, _ = bank
+    known = system.graphql("{ customers(first: 1) { edges { node { externalId } } } }")
+    external = known["data"]["customers"]["edges"][0]["node"]["externalId"]
+    query = """query($id: String!) { customer(by: { externalId: $id }) {
+        externalId profile { displayName } engagement { activeDays } churn { __typename } } }"""
+    kill(system, "scoring")
+    answer = system.graphql(query, id=external)
+    found = answer["data"]["customer"]
+    assert found["externalId"] == external
+    assert found["profile"]["displayName"].endswith("(simulated)")
+    assert found["engagement"]["activeDays"] >= 0
+    assert found["churn"] is None
+    assert [(error["path"], error["extensions"]["code"]) for error in answer["errors"]] == [(["customer", "churn"], "UNAVAILABLE")]
+    until("scoring is back", lambda: answers(system, "scoring"), 60)
+    assert until("the score is back", lambda: system.graphql(query, id=external)["data"]["customer"]["churn"], 60)
+
+
+@pytest.mark.parametrize(
+    ("more", "body", "status"),
+    [
+        ({"Authorization": "Bearer wrong"}, {"query": "{ viewer { clientName } }"}, 401),
+        ({"Origin": "https://evil.example"}, {"query": "{ viewer { clientName } }"}, 403),
+        ({}, {"query": "{ viewer {"}, 400),
+        ({}, {"query": "{ nothing }"}, 422),
+        ({}, {"query": "{ viewer { clientName } }"}, 200),
+    ],
+)
+def test_http_says_by_its_status_what_was_wrong(bank, more, body, status):
+    system, _ = bank
+    accept = "application/graphql-response+json"
+    answer = httpx.post(
+        f"{system.addresses['gateway']}/graphql", json=body, headers=headers(system, Accept=accept, **{**more}), trust_env=False
+    )
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith(accept)
+    assert ("errors" in answer.json()) == (status != 200)
+
+
+def test_a_mutation_by_get_is_refused_with_405(bank):
+    system, _ = bank
+    answer = httpx.get(
+        f"{system.addresses['gateway']}/graphql", params={"query": 'mutation { customerScoreRefresh(id: "x") { errors { code } } }'},
+        headers=headers(system), trust_env=False,
+    )
+    assert answer.status_code == 405
+
+
+def test_a_websocket_without_the_token_is_closed(bank):
+    system, _ = bank
+    url = system.addresses["gateway"].replace("http", "ws", 1) + "/graphql"
+    with connect(url, subprotocols=["graphql-transport-ws"], proxy=None) as socket:
+        socket.send(json.dumps({"type": "connection_init", "payload": {}}))
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(10)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4403
+
+
+def test_an_event_changes_what_the_graph_says_within_seconds(bank):
+    system, _ = bank
+    query = """{ customer(by: { externalId: "walker-1" }) { anonymous engagement(window: D1) { activeDays }
+        timeline(first: 1) { edges { node { summary } } } profile { attributes { name text } } } }"""
+    assert system.graphql(query)["data"]["customer"] is None
+    system.send(
+        {"type": "identify", "userId": "walker-1", "messageId": "w-1", "traits": {"ageBand": "25-34"}},
+        {"type": "track", "userId": "walker-1", "messageId": "w-2", "event": "Logged In"},
+    )
+    found = until("the event is folded", lambda: _active(system.graphql(query)["data"]["customer"]), 20)
+    assert found["timeline"]["edges"][0]["node"]["summary"] == "app logged in"
+    assert found["profile"]["attributes"] == [{"name": "age_band", "text": "25-34"}]
+
+
+def _active(customer: dict[str, Any] | None) -> dict[str, Any] | None:
+    active = customer and customer["engagement"] and customer["engagement"]["activeDays"] == 1
+    return customer if active else None
+
+
+def answers(system: System, service: str) -> bool:
+    try:
+        return httpx.get(f"{system.addresses[service]}/readyz", timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def kill(system: System, service: str) -> None:
+    """SIGKILL a service that `vigie up` started; its supervisor starts it again."""
+    found = [
+        int(path.name)
+        for path in Path("/proc").iterdir()
+        if path.name.isdigit() and _is(path, f"vigie_{service}", str(system.data))
+    ]
+    assert len(found) == 1
+    os.kill(found[0], signal.SIGKILL)
+    until(f"{service} is gone", lambda: not answers(system, service), 10)
+
+
+def _is(path: Path, module: str, data: str) -> bool:
+    try:
+        command = (path / "cmdline").read_bytes().split(b"\0")
+        environment = (path / "environ").read_bytes()
+    except OSError:
+        return False
+    return module.encode() in command and f"VIGIE_DATA={data}\0".encode() in environment
