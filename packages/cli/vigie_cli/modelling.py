@@ -1,6 +1,8 @@
 """Training, the gate and the registry as the commands and the demo show them."""
 
+import contextlib
 import getpass
+from collections.abc import Iterator
 from typing import Literal
 
 from vigie_contracts.errors import Conflict
@@ -37,7 +39,7 @@ def register_features(connection: Connection, screen: Screen) -> None:
 
 def train(connection: Connection, kind: Kind, screen: Screen, definition: str | None = None) -> TrainedRun:
     """Train a challenger, with its steps and figures shown."""
-    with screen.waiting(f"Training {kind}") as arrived:
+    with screen.waiting(f"Training {kind}") as arrived, _notices_to_log(connection):
         made = training.train(
             kind,
             data=connection.data,
@@ -60,7 +62,7 @@ def promote(
     connection: Connection, name: str, screen: Screen, *, version: str | None = None, override: str | None = None
 ) -> GateReport:
     """Let the gate judge, each point shown; Conflict, with the points that refused, when it refuses."""
-    with screen.waiting(f"The gate judges {name}"):
+    with screen.waiting(f"The gate judges {name}"), _notices_to_log(connection):
         report = training.promote(
             name,
             data=connection.data,
@@ -100,6 +102,15 @@ def rollback(connection: Connection, name: str, screen: Screen) -> None:
 def train_and_promote(connection: Connection, kind: Kind, screen: Screen) -> None:
     """Both, as the demo does it."""
     promote(connection, train(connection, kind, screen).model_name, screen)
+
+
+@contextlib.contextmanager
+def _notices_to_log(connection: Connection) -> Iterator[None]:
+    """What libraries print while they train goes to logs/training.log; errors arrive as exceptions all the same."""
+    folder = connection.data / "logs"
+    folder.mkdir(exist_ok=True)
+    with (folder / "training.log").open("a") as log, contextlib.redirect_stderr(log):
+        yield
 
 
 def who() -> str:
