@@ -14,8 +14,8 @@ from vigie_simulator import acts
 from vigie_simulator import population as words
 from vigie_simulator.population import PRODUCTS, Population, draw
 
-LEAVE_BASE = -8.6
-LEAVE_SLOPE = 2.6
+LEAVE_BASE = -8.2
+LEAVE_SLOPE = 3.0
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +96,7 @@ class Bank:
         pull = 0.012 * (self.population.temperament - self.satisfaction)
         shock = np.where(rng.random(n) < 0.0035, -rng.exponential(1.1, n), 0.0)
         self.satisfaction = self.satisfaction + pull + rng.normal(0, 0.055, n) + shock
-        self.mood = 0.93 * self.mood + 0.07 * 1.2 * self.satisfaction + rng.normal(0, 0.18, n)
+        self.mood = 0.85 * self.mood + 0.15 * 1.2 * self.satisfaction + rng.normal(0, 0.12, n)
 
     def _acts(self, day: int, alive: np.ndarray, rng: np.random.Generator) -> list[Act]:
         rates = acts.daily_rates(self.mood, self.satisfaction, self.population.activity) * alive

@@ -10,8 +10,8 @@ from vigie_cli.addresses import DEFAULT_BASE
 from vigie_cli.options import data_option, feature_repo_option, resolve_feature_repo
 from vigie_cli.system import Wanted, started, stopping_on_signals
 
-CUSTOMERS = 1_500
-DAYS = 180
+CUSTOMERS = 2_500
+DAYS = 150
 SEED = 7
 
 
