@@ -16,10 +16,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MEMBERS = (
-    "packages/contracts", "packages/kit", "packages/tiles", "services/ingest", "services/features",
-    "services/scoring", "gateway", "packages/training", "packages/simulator", "packages/cli",
+    "packages/contracts",
+    "packages/kit",
+    "packages/tiles",
+    "services/ingest",
+    "services/features",
+    "services/scoring",
+    "gateway",
+    "packages/training",
+    "packages/simulator",
+    "packages/cli",
 )
-DOWNLOAD = {"run": "about 350 MB (MLflow, Feast, XGBoost, DuckDB, Arrow)", "test": "about 400 MB (the above and test tools)"}
+DOWNLOAD = {
+    "run": "about 350 MB (MLflow, Feast, XGBoost, DuckDB, Arrow)",
+    "test": "about 400 MB (the above and test tools)",
+}
 
 
 def refuse_foreign_machine() -> None:
@@ -27,7 +38,9 @@ def refuse_foreign_machine() -> None:
     if platform.system() not in ("Linux", "Darwin"):
         sys.exit("Vigie runs on Linux and macOS; on Windows use it inside WSL2.")
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        sys.exit(f"Vigie needs Python 3.11, 3.12 or 3.13; this is {platform.python_version()}. Try: make PYTHON=python3.11 …")
+        sys.exit(
+            f"Vigie needs Python 3.11, 3.12 or 3.13; this is {platform.python_version()}. Try: make PYTHON=python3.11 …"
+        )
 
 
 def fingerprint(kind: str) -> str:
@@ -43,7 +56,11 @@ def pip_setting(name: str) -> str | None:
     answer = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     ).stdout
-    found = [line.split("=", 1)[1].strip().strip("'") for line in answer.splitlines() if line.split("=")[0].endswith("." + name)]
+    found = [
+        line.split("=", 1)[1].strip().strip("'")
+        for line in answer.splitlines()
+        if line.split("=")[0].endswith("." + name)
+    ]
     return found[-1] if found else None
 
 
@@ -57,7 +74,11 @@ def reachable(locations: str) -> str:
 def environment() -> dict[str, str]:
     """This environment, with pip's index settings repeated for uv where uv has none of its own."""
     settings = dict(os.environ)
-    for name, variable in (("index-url", "UV_DEFAULT_INDEX"), ("extra-index-url", "UV_INDEX"), ("cert", "SSL_CERT_FILE")):
+    for name, variable in (
+        ("index-url", "UV_DEFAULT_INDEX"),
+        ("extra-index-url", "UV_INDEX"),
+        ("cert", "SSL_CERT_FILE"),
+    ):
         value = pip_setting(name)
         if value and variable not in settings and (value := reachable(value)):
             settings[variable] = value
@@ -76,16 +97,31 @@ def main() -> None:
         return
     print(f"Installing Python packages into {sys.prefix}: {DOWNLOAD[kind]}, once.", flush=True)
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes",
-         "-r", str(ROOT / "requirements/uv.txt")], check=True)
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--require-hashes",
+            "-r",
+            str(ROOT / "requirements/uv.txt"),
+        ],
+        check=True,
+    )
     uv = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
     settings = environment()
     editable = [part for member in MEMBERS for part in ("-e", str(ROOT / member))]
     try:
-        subprocess.run([*uv, "--require-hashes", "-r", str(ROOT / f"requirements/{kind}.txt")], check=True, env=settings)
+        subprocess.run(
+            [*uv, "--require-hashes", "-r", str(ROOT / f"requirements/{kind}.txt")], check=True, env=settings
+        )
         subprocess.run([*uv, "--quiet", "--no-deps", "--no-build-isolation", *editable], check=True, env=settings)
     except subprocess.CalledProcessError:
-        sys.exit("The installation stopped (the reason stands above). Mend it and run the same command again: it continues.")
+        sys.exit(
+            "The installation stopped (the reason stands above). Mend it and run the same command again: it continues."
+        )
     stamp.write_text(json.dumps(mark))
 
 

@@ -16,7 +16,7 @@ def main() -> None:
         logs.configure("gateway", read.log_level)
         app = create_app(read)
     except VigieError as error:
-        print(error.message, file=sys.stderr)
+        sys.stderr.write(f"{error.message}\n")
         raise SystemExit(2) from error
     server.run(app, host=read.host, port=read.port)
 

@@ -23,7 +23,9 @@ class Access:
         if origin is None or origin in self._allowed:
             return
         if origin.split("://", 1)[-1] != connection.headers.get("host"):
-            raise Forbidden("an API token may not be used by a web page of another origin; ask the operator to allow it")
+            raise Forbidden(
+                "an API token may not be used by a web page of another origin; ask the operator to allow it"
+            )
 
     def check_token(self, authorization: str | None) -> None:
         """Unauthorized unless `Bearer TOKEN` holds the token; compared in constant time."""

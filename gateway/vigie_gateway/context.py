@@ -1,4 +1,4 @@
-"""What a resolver may use: services, loaders, cursors, texts, the score hub. Made once a request (HTTP) or connection."""
+"""What a resolver may use: services, loaders, cursors, texts, the score hub. One a request, or a connection."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""Cursors: opaque, versioned by their kind, and signed, so that a client can neither read a meaning into one nor make one."""
+"""Cursors: opaque, bound to their list and signed: a client can neither read a meaning into one nor make one."""
 
 import base64
 import hashlib

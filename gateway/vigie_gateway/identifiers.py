@@ -1,4 +1,4 @@
-"""Global ids of the graph: `Type:local id` in base64, as Relay has it. Nothing is ever authorised by an id's content."""
+"""Global ids of the graph: `Type:local id` in base64, as Relay has it. An id's content never authorises anything."""
 
 import base64
 import binascii

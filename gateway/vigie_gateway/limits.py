@@ -33,7 +33,10 @@ BUCKET_SIZE = 200_000
 REFILL_PER_SECOND = 20_000
 CACHED_DOCUMENTS = 128
 
-RULES = [depth_rule(max_depth=MOST_DEPTH, should_ignore=None, callback=None), aliases_rule(max_alias_count=MOST_ALIASES)]
+RULES: list[Any] = [
+    depth_rule(max_depth=MOST_DEPTH, should_ignore=None, callback=None),
+    aliases_rule(max_alias_count=MOST_ALIASES),
+]
 
 
 class Bucket:

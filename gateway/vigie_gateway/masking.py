@@ -37,5 +37,10 @@ def shown(error: GraphQLError) -> GraphQLError:
 
 def _copy(error: GraphQLError, message: str, extensions: dict[str, object]) -> GraphQLError:
     return graphql.GraphQLError(
-        message, nodes=error.nodes, source=error.source, positions=error.positions, path=error.path, extensions=extensions
+        message,
+        nodes=error.nodes,
+        source=error.source,
+        positions=error.positions,
+        path=error.path,
+        extensions=extensions,
     )

@@ -29,7 +29,10 @@ EXAMPLES: dict[str, str] = {
     identities { namespace value linkedAt }
     supportModel { key because }
     engagement(window: D30) { score activeDays trend microConversions { label count previousCount } }
-    churn { ... on ChurnScore { probability band reasons { text(locale: FR) contribution } } ... on ScoreUnavailable { message } }
+    churn {
+      ... on ChurnScore { probability band reasons { text(locale: FR) contribution } }
+      ... on ScoreUnavailable { message }
+    }
     segments { edges { node { since segment { key name } } } }
     timeline(first: 10) { edges { node { occurredAt summary } } }
   }
@@ -38,7 +41,10 @@ EXAMPLES: dict[str, str] = {
     "Why not that offer": """query Why($id: String!) {
   customer(by: { externalId: $id }) {
     nextBestOffers(first: 6) {
-      ... on OfferRanking { offers { rank offer { code } propensity context value lever priority } rejected { offer { code } text detail } }
+      ... on OfferRanking {
+        offers { rank offer { code } propensity context value lever priority }
+        rejected { offer { code } text detail }
+      }
       ... on OfferUnavailable { message rejected { offer { code } text detail } }
     }
   }

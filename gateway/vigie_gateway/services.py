@@ -37,7 +37,9 @@ class Services:
 
     async def scores(self, ids: list[str]) -> list[reads.StandingScore]:
         """Standing assessments of customers, all definitions."""
-        return (await self.post("scoring", "/internal/scores", reads.ScoresRequest(customer_ids=ids), reads.ScoresAnswer)).scores
+        return (
+            await self.post("scoring", "/internal/scores", reads.ScoresRequest(customer_ids=ids), reads.ScoresAnswer)
+        ).scores
 
     async def aclose(self) -> None:
         """Close all connections."""

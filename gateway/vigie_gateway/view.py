@@ -56,7 +56,7 @@ class View(GraphQL[Context, None]):
             raise ConnectionRejectionError({"code": error.code, "message": error.message}) from error
         return await super().on_ws_connect(context)
 
-    async def get_sub_response(self, request: Request) -> Response:
+    async def get_sub_response(self, request: Request | WebSocket) -> Response:
         """The response whose status `process_result` may set."""
         response = await super().get_sub_response(request)
         request.state.sub_response = response

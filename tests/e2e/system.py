@@ -70,8 +70,13 @@ class System:
     def vigie(self, *arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a `vigie` command against this data directory."""
         done = subprocess.run(
-            [sys.executable, "-m", "vigie_cli", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=timeout,
-            env={**os.environ, **self.environment, "VIGIE_DATA": str(self.data)}, check=False,
+            [sys.executable, "-m", "vigie_cli", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=timeout,
+            env={**os.environ, **self.environment, "VIGIE_DATA": str(self.data)},
+            check=False,
         )
         if check:
             assert done.returncode == 0, f"vigie {' '.join(arguments)}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
@@ -82,9 +87,23 @@ class System:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "up.log").open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "vigie_cli", "up", "--data", str(self.data), "--port-base", str(self.port_base),
-                 "--json", *self.arguments],
-                stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env={**os.environ, **self.environment},
+                [
+                    sys.executable,
+                    "-m",
+                    "vigie_cli",
+                    "up",
+                    "--data",
+                    str(self.data),
+                    "--port-base",
+                    str(self.port_base),
+                    "--json",
+                    *self.arguments,
+                ],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=ROOT,
+                env={**os.environ, **self.environment},
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -103,16 +122,22 @@ class System:
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
         """The whole answer of a query."""
         answer = httpx.post(
-            f"{self.addresses['gateway']}/graphql", json={"query": query, "variables": variables}, timeout=30,
-            headers={"Authorization": f"Bearer {self.addresses['token']}"}, trust_env=False,
+            f"{self.addresses['gateway']}/graphql",
+            json={"query": query, "variables": variables},
+            timeout=30,
+            headers={"Authorization": f"Bearer {self.addresses['token']}"},
+            trust_env=False,
         )
         return answer.json()
 
     def send(self, *items: dict[str, Any]) -> None:
         """One batch as an SDK would send it; must be acknowledged."""
         answer = httpx.post(
-            f"{self.addresses['ingest']}/v1/batch", json={"batch": list(items)}, auth=(self.addresses["write_key"], ""),
-            timeout=30, trust_env=False,
+            f"{self.addresses['ingest']}/v1/batch",
+            json={"batch": list(items)},
+            auth=(self.addresses["write_key"], ""),
+            timeout=30,
+            trust_env=False,
         )
         assert answer.status_code == 200, answer.text
 

@@ -20,7 +20,9 @@ STREAM = """subscription($after: Cursor, $filter: ScoreUpdateFilter) {
     __typename
     ... on StreamHeartbeat { cursor }
     ... on StreamGap { cursor reason }
-    ... on ScoreUpdate { cursor customerId customer { externalId } current { __typename ... on ChurnScore { probability band } } }
+    ... on ScoreUpdate {
+      cursor customerId customer { externalId } current { __typename ... on ChurnScore { probability band } }
+    }
   }
 }"""
 
@@ -88,7 +90,8 @@ def updates(items: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]
 def test_the_work_list_is_ordered_by_risk_and_pages_by_keyset(bank):
     system, _ = bank
     query = """query($after: Cursor) { customers(first: 40, after: $after) {
-        edges { node { id churn { ... on ChurnScore { probability } } } } pageInfo { hasNextPage endCursor } totalCount } }"""
+        edges { node { id churn { ... on ChurnScore { probability } } } }
+        pageInfo { hasNextPage endCursor } totalCount } }"""
     seen: list[tuple[str, float | None]] = []
     after, more = None, True
     while more:
@@ -117,7 +120,8 @@ def test_reasons_come_in_both_languages_with_the_same_codes(bank):
 def test_a_query_for_many_customers_costs_as_many_service_calls_as_for_few(bank):
     system, _ = bank
     query = """query($n: Int!) { customers(first: $n) { edges { node { externalId supportModel { key }
-        engagement { score } churn { __typename } nextBestOffers { __typename } segments { edges { node { since } } } } } } }"""
+        engagement { score } churn { __typename } nextBestOffers { __typename }
+        segments { edges { node { since } } } } } } }"""
 
     def calls(count: int) -> dict[str, int]:
         before = system.status("gateway")["counts"]
@@ -149,7 +153,9 @@ def test_a_stream_can_be_filtered_by_customer_and_refuses_a_delta_below_the_logs
     assert found == wanted
     body = {"query": STREAM, "variables": {"filter": {"minDelta": 0.01}}}
     url = f"{system.addresses['gateway']}/graphql"
-    with httpx.stream("POST", url, json=body, headers=headers(system, Accept="text/event-stream"), trust_env=False) as answer:
+    with httpx.stream(
+        "POST", url, json=body, headers=headers(system, Accept="text/event-stream"), trust_env=False
+    ) as answer:
         assert "minDelta must be at least 0.05" in "".join(answer.iter_text())
 
 
@@ -166,7 +172,9 @@ def test_without_scoring_everything_else_still_answers(bank):
     assert found["profile"]["displayName"].endswith("(simulated)")
     assert found["engagement"]["activeDays"] >= 0
     assert found["churn"] is None
-    assert [(error["path"], error["extensions"]["code"]) for error in answer["errors"]] == [(["customer", "churn"], "UNAVAILABLE")]
+    assert [(error["path"], error["extensions"]["code"]) for error in answer["errors"]] == [
+        (["customer", "churn"], "UNAVAILABLE")
+    ]
     until("scoring is back", lambda: answers(system, "scoring"), 60)
     assert until("the score is back", lambda: system.graphql(query, id=external)["data"]["customer"]["churn"], 60)
 
@@ -185,7 +193,10 @@ def test_http_says_by_its_status_what_was_wrong(bank, more, body, status):
     system, _ = bank
     accept = "application/graphql-response+json"
     answer = httpx.post(
-        f"{system.addresses['gateway']}/graphql", json=body, headers=headers(system, Accept=accept, **{**more}), trust_env=False
+        f"{system.addresses['gateway']}/graphql",
+        json=body,
+        headers=headers(system, Accept=accept, **{**more}),
+        trust_env=False,
     )
     assert answer.status_code == status
     assert answer.headers["content-type"].startswith(accept)
@@ -195,8 +206,10 @@ def test_http_says_by_its_status_what_was_wrong(bank, more, body, status):
 def test_a_mutation_by_get_is_refused_with_405(bank):
     system, _ = bank
     answer = httpx.get(
-        f"{system.addresses['gateway']}/graphql", params={"query": 'mutation { customerScoreRefresh(id: "x") { errors { code } } }'},
-        headers=headers(system), trust_env=False,
+        f"{system.addresses['gateway']}/graphql",
+        params={"query": 'mutation { customerScoreRefresh(id: "x") { errors { code } } }'},
+        headers=headers(system),
+        trust_env=False,
     )
     assert answer.status_code == 405
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml: no engine runs here, so what can be read is checked: it parses and starts what `vigie up` starts."""
+"""docker-compose.yml without an engine: it parses, and starts what `vigie up` starts."""
 
 import re
 from dataclasses import fields

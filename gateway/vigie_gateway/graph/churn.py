@@ -16,14 +16,17 @@ RiskBand = strawberry.enum(BandEnum, description="A step of risk, with hysteresi
 
 MESSAGES: dict[str, dict[str, str]] = {
     "CONSENT_WITHDRAWN": {
-        "en": "The customer does not allow profiling.", "fr": "Le client n’autorise pas le profilage.",
+        "en": "The customer does not allow profiling.",
+        "fr": "Le client n’autorise pas le profilage.",
     },
     "NOT_ELIGIBLE": {
-        "en": "The churn definition does not cover this customer.", "fr": "La définition ne couvre pas ce client.",
+        "en": "The churn definition does not cover this customer.",
+        "fr": "La définition ne couvre pas ce client.",
     },
     "ALREADY_CHURNED": {"en": "The customer has already left.", "fr": "Le client est déjà parti."},
     "INSUFFICIENT_HISTORY": {
-        "en": "Too little is known of the customer yet.", "fr": "On en sait encore trop peu sur le client.",
+        "en": "Too little is known of the customer yet.",
+        "fr": "On en sait encore trop peu sur le client.",
     },
     "STALE_FEATURES": {
         "en": "The features lag behind the events; the score comes when they have caught up.",
@@ -126,7 +129,9 @@ def assessment(found: Assessment, texts: Texts, change: float | None = None) -> 
     meaning = definition(found.definition, texts)
     if isinstance(found, scores.ScoreUnavailable):
         return ScoreUnavailable(
-            definition=meaning, reason=ScoreUnavailableReason(found.reason), retry_after_seconds=found.retry_after_seconds
+            definition=meaning,
+            reason=ScoreUnavailableReason(found.reason),
+            retry_after_seconds=found.retry_after_seconds,
         )
     return ChurnScore(
         definition=meaning,
@@ -144,7 +149,9 @@ def assessment(found: Assessment, texts: Texts, change: float | None = None) -> 
 def definition(key: str, texts: Texts) -> ChurnDefinition:
     """A churn definition by key."""
     known = texts.definitions.get(key)
-    return ChurnDefinition(key=key, horizon_days=known.horizon_days if known else 0, names=known.name if known else {"en": key})
+    return ChurnDefinition(
+        key=key, horizon_days=known.horizon_days if known else 0, names=known.name if known else {"en": key}
+    )
 
 
 def unavailable(key: str, texts: Texts, why: ScoreUnavailableReason) -> ScoreUnavailable:

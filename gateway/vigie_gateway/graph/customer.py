@@ -84,9 +84,7 @@ class Segment(Node):
         return text(self.names, locale)
 
     @strawberry.field(description="Its customers, by id.")
-    async def members(
-        self, info: Info, first: int = 20, after: Cursor | None = None
-    ) -> "CustomerConnection | None":
+    async def members(self, info: Info, first: int = 20, after: Cursor | None = None) -> "CustomerConnection | None":
         first = checked_first(first)
         cursors = info.context.cursors
         request = reads.SegmentMembersRequest(
@@ -154,9 +152,7 @@ class Customer(Node):
         for row in await info.context.loaders.memberships.load(("features", self.customer_id)):
             segment = rows.get(row.key)
             if segment is not None and segment.family == SUPPORT_FAMILY:
-                return SupportModel(
-                    key=SupportModelKey(row.key), since=instant(row.since_us), reasons=segment.because
-                )
+                return SupportModel(key=SupportModelKey(row.key), since=instant(row.since_us), reasons=segment.because)
         return None
 
     @strawberry.field(description="Engagement in a window, computed now.")
@@ -222,7 +218,9 @@ def customer(customer_id: str) -> Customer:
     return Customer(id=to_global("Customer", customer_id), customer_id=customer_id)
 
 
-def customer_page(pairs: list[tuple[str, str]], *, has_next: bool, has_previous: bool, total: int | None) -> CustomerConnection:
+def customer_page(
+    pairs: list[tuple[str, str]], *, has_next: bool, has_previous: bool, total: int | None
+) -> CustomerConnection:
     """A page of (cursor, customer id)."""
     info = page_info([cursor for cursor, _ in pairs], has_next=has_next, has_previous=has_previous)
     edges = [CustomerEdge(cursor=Cursor(cursor), node=customer(found)) for cursor, found in pairs]
@@ -232,8 +230,14 @@ def customer_page(pairs: list[tuple[str, str]], *, has_next: bool, has_previous:
 def segment(row: SegmentRow, service: str) -> Segment:
     """The graph's form of a segment."""
     return Segment(
-        id=to_global("Segment", row.key), key=row.key, family=row.family, definition=row.definition,
-        version=row.version, size=row.size, names=row.name, service=service,
+        id=to_global("Segment", row.key),
+        key=row.key,
+        family=row.family,
+        definition=row.definition,
+        version=row.version,
+        size=row.size,
+        names=row.name,
+        service=service,
     )
 
 
@@ -260,12 +264,19 @@ async def memberships(info: Info, customer_id: str) -> list[tuple[MembershipRow,
 
 def _engagement(row: EngagementRow, window: Window) -> Engagement:
     return Engagement(
-        window=window, as_of=instant(row.as_of_us), score=row.score, active_days=row.active_days,
-        last_activity_at=maybe_instant(row.last_activity_at_us), trend=row.trend,
+        window=window,
+        as_of=instant(row.as_of_us),
+        score=row.score,
+        active_days=row.active_days,
+        last_activity_at=maybe_instant(row.last_activity_at_us),
+        trend=row.trend,
         micro_conversions=[
             MicroConversionCount(
-                name=found.name, count=found.count, previous_count=found.previous_count,
-                last_at=maybe_instant(found.last_at_us), labels=found.label,
+                name=found.name,
+                count=found.count,
+                previous_count=found.previous_count,
+                last_at=maybe_instant(found.last_at_us),
+                labels=found.label,
             )
             for found in row.micro_conversions
         ],

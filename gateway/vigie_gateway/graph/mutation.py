@@ -58,14 +58,16 @@ class CustomerScoreRefreshPayload:
 class Mutation:
     @strawberry.mutation(description="Have a customer scored again soon. The same key asks once.")
     async def customer_score_refresh(
-        self, info: Info, id: strawberry.ID, idempotency_key: str | None = None  # noqa: A002 - the name that Relay gives it
+        self, info: Info, id: strawberry.ID, idempotency_key: str | None = None
     ) -> CustomerScoreRefreshPayload:
         try:
             customer_id = local_id(id, "Customer")
             known = await info.context.loaders.customers.load(customer_id)
             if known is None:
                 return _refused(ErrorCode.NOT_FOUND, "there is no such customer")
-            request = _RefreshRequest(customer_id=known.customer_id, idempotency_key=idempotency_key or uuid.uuid4().hex)
+            request = _RefreshRequest(
+                customer_id=known.customer_id, idempotency_key=idempotency_key or uuid.uuid4().hex
+            )
             await info.context.services.post("scoring", "/internal/refresh", request, _RefreshAnswer)
             found = await info.context.services.post(
                 "scoring", "/internal/scores", reads.ScoresRequest(customer_ids=[known.customer_id]), reads.ScoresAnswer

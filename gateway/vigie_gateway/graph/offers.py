@@ -19,9 +19,13 @@ VERDICTS: dict[str, dict[str, str]] = {
     "ALREADY_OWNED": {"en": "The customer owns it already.", "fr": "Le client la possède déjà."},
     "NOT_SUITABLE": {"en": "It does not suit the customer.", "fr": "Elle ne convient pas au client."},
     "ARREARS_OR_VULNERABLE": {
-        "en": "Arrears or vulnerability forbid it.", "fr": "Impayés ou vulnérabilité l’interdisent.",
+        "en": "Arrears or vulnerability forbid it.",
+        "fr": "Impayés ou vulnérabilité l’interdisent.",
     },
-    "CONTACT_POLICY": {"en": "The contact policy forbids it now.", "fr": "La politique de contact l’interdit pour l’instant."},
+    "CONTACT_POLICY": {
+        "en": "The contact policy forbids it now.",
+        "fr": "La politique de contact l’interdit pour l’instant.",
+    },
     "NOT_VALID": {"en": "The offer is not valid now.", "fr": "L’offre n’est pas valable actuellement."},
 }
 UNAVAILABLE: dict[str, dict[str, str]] = {
@@ -118,13 +122,22 @@ OfferDecision = Annotated[
 def offer(row: contract.Offer) -> Offer:
     """The graph's form of an offer."""
     return Offer(
-        id=to_global("Offer", row.code), code=row.code, product=row.product, topic=row.topic, regulated=row.regulated,
-        expected_margin=money(row.margin_minor, row.currency), active_from=instant(row.active_from_us),
-        active_to=maybe_instant(row.active_to_us), titles=row.title, conditions=row.terms,
+        id=to_global("Offer", row.code),
+        code=row.code,
+        product=row.product,
+        topic=row.topic,
+        regulated=row.regulated,
+        expected_margin=money(row.margin_minor, row.currency),
+        active_from=instant(row.active_from_us),
+        active_to=maybe_instant(row.active_to_us),
+        titles=row.title,
+        conditions=row.terms,
     )
 
 
-def decision(row: Decision, known: dict[str, contract.Offer], texts: Texts, first: int) -> OfferRanking | OfferUnavailable:
+def decision(
+    row: Decision, known: dict[str, contract.Offer], texts: Texts, first: int
+) -> OfferRanking | OfferUnavailable:
     """The graph's form of a decision; offers that left the catalogue are left out."""
     rejected = [
         OfferRejection(offer=offer(known[found.offer]), code=found.rejected_by, detail=found.detail)
@@ -136,8 +149,13 @@ def decision(row: Decision, known: dict[str, contract.Offer], texts: Texts, firs
             reason=OfferUnavailableReason(row.unavailable), retry_after_seconds=None, rejected=rejected
         )
     return OfferRanking(
-        id=to_global("OfferRanking", row.decision_id), channel=Channel(row.channel), decided_at=instant(row.decided_at_us),
-        expires_at=instant(row.expires_at_us), explored=row.explored, model_version=row.model_version, rejected=rejected,
+        id=to_global("OfferRanking", row.decision_id),
+        channel=Channel(row.channel),
+        decided_at=instant(row.decided_at_us),
+        expires_at=instant(row.expires_at_us),
+        explored=row.explored,
+        model_version=row.model_version,
+        rejected=rejected,
         offers=[_recommendation(found, known, texts) for found in row.recommendations if found.offer in known][:first],
     )
 
@@ -146,7 +164,14 @@ def _recommendation(
     row: contract.Recommendation, known: dict[str, contract.Offer], texts: Texts
 ) -> OfferRecommendation:
     return OfferRecommendation(
-        id=strawberry.ID(row.recommendation_id), rank=row.rank, offer=offer(known[row.offer]),
-        channel=Channel(row.channel) if row.channel else None, propensity=row.propensity, context=row.context,
-        value=row.value, lever=row.lever, priority=row.priority, because=[reason(found, texts) for found in row.because],
+        id=strawberry.ID(row.recommendation_id),
+        rank=row.rank,
+        offer=offer(known[row.offer]),
+        channel=Channel(row.channel) if row.channel else None,
+        propensity=row.propensity,
+        context=row.context,
+        value=row.value,
+        lever=row.lever,
+        priority=row.priority,
+        because=[reason(found, texts) for found in row.because],
     )

@@ -100,7 +100,9 @@ def profile(row: CustomerRow) -> CustomerProfile:
 
 def identity(row: IdentityRow) -> Identity:
     """An identity of its row."""
-    return Identity(namespace=row.namespace, value=row.value, verified=row.verified, linked_at=instant(row.linked_at_us))
+    return Identity(
+        namespace=row.namespace, value=row.value, verified=row.verified, linked_at=instant(row.linked_at_us)
+    )
 
 
 def _consent(row: ConsentRow) -> Consent:

@@ -35,7 +35,9 @@ class IdentityInput:
 
 @strawberry.input(description="One way to name a customer.", one_of=True)
 class CustomerLookup:
-    id: strawberry.ID | None = strawberry.field(default=strawberry.UNSET, description="Global id; a merged one answers with its survivor.")
+    id: strawberry.ID | None = strawberry.field(
+        default=strawberry.UNSET, description="Global id; a merged one answers with its survivor."
+    )
     external_id: str | None = strawberry.field(default=strawberry.UNSET, description="The institution's own id.")
     identity: IdentityInput | None = strawberry.field(default=strawberry.UNSET, description="Any identity.")
 
@@ -93,7 +95,7 @@ class RateLimit:
 @strawberry.type(description="Reads.")
 class Query:
     @strawberry.field(description="An object by its global id: a customer or a segment.")
-    async def node(self, info: Info, id: strawberry.ID) -> Node | None:  # noqa: A002 - the name that Relay gives it
+    async def node(self, info: Info, id: strawberry.ID) -> Node | None:
         type_name, local = from_global(id)
         if type_name == "Customer":
             return await _customer(info, customer_ids=[local])
@@ -113,26 +115,35 @@ class Query:
 
     @strawberry.field(description="The work list: customers by risk, answered from one indexed projection.")
     async def customers(
-        self, info: Info, filter: CustomerFilter | None = None,  # noqa: A002 - the word of the field
-        order_by: CustomerOrder | None = None, first: int = 20, after: Cursor | None = None,
+        self,
+        info: Info,
+        filter: CustomerFilter | None = None,
+        order_by: CustomerOrder | None = None,
+        first: int = 20,
+        after: Cursor | None = None,
     ) -> CustomerConnection | None:
         wanted, order = filter or CustomerFilter(), order_by or CustomerOrder()
         cursors = info.context.cursors
         shape = [order.field.value, order.direction.value]
         place = _place(cursors.read(WORK_LIST, after), shape) if after else None
         request = reads.WorkListRequest(
-            definition=wanted.definition, bands=[band.name for band in wanted.bands or []],  # type: ignore[attr-defined]
+            definition=wanted.definition,
+            bands=[band.name for band in wanted.bands or []],  # type: ignore[attr-defined]
             segment_keys=wanted.segment_keys or [],
             probability_min=wanted.probability.min if wanted.probability else None,
             probability_max=wanted.probability.max if wanted.probability else None,
             inactive_for_days=wanted.inactive_for_days,
             scored_since_us=to_micros(wanted.scored_since) if wanted.scored_since else None,
-            order_by=order.field.value, descending=order.direction is SortDirection.DESC, after=place,
-            limit=checked_first(first), with_total=_asks_for(info, "totalCount"),
+            order_by=order.field.value,
+            descending=order.direction is SortDirection.DESC,
+            after=place,
+            limit=checked_first(first),
+            with_total=_asks_for(info, "totalCount"),
         )
         answer = await info.context.services.post("scoring", "/internal/work-list", request, reads.WorkListAnswer)
         pairs = [
-            (cursors.write(WORK_LIST, [shape, [row.order_value, row.customer_id]]), row.customer_id) for row in answer.rows
+            (cursors.write(WORK_LIST, [shape, [row.order_value, row.customer_id]]), row.customer_id)
+            for row in answer.rows
         ]
         return customer_page(pairs, has_next=answer.has_next, has_previous=after is not None, total=answer.total)
 
@@ -166,7 +177,9 @@ class Query:
         bucket, cost = info.context.shared.bucket, info.context.cost or {"requested": 0, "left": 0}
         from_now = timedelta(seconds=bucket.seconds_to_full)
         return RateLimit(
-            limit=bucket.size, cost=cost["requested"], remaining=cost["left"],
+            limit=bucket.size,
+            cost=cost["requested"],
+            remaining=cost["left"],
             reset_at=datetime.now().astimezone() + from_now,
         )
 

@@ -16,12 +16,16 @@ Info = strawberry.Info[Context, None]
 Cursor = NewType("Cursor", str)
 Decimal = NewType("Decimal", str)
 CURSOR = strawberry.scalar(
-    name="Cursor", description="An opaque place in a list or stream. Keep it, send it back, read nothing into it.",
-    serialize=str, parse_value=str,
+    name="Cursor",
+    description="An opaque place in a list or stream. Keep it, send it back, read nothing into it.",
+    serialize=str,
+    parse_value=str,
 )
 DECIMAL = strawberry.scalar(
-    name="Decimal", description="A decimal number as text, for example `12.50`.",
-    serialize=str, parse_value=str,
+    name="Decimal",
+    description="A decimal number as text, for example `12.50`.",
+    serialize=str,
+    parse_value=str,
 )
 
 
@@ -36,9 +40,11 @@ def _parse(value: Any) -> datetime:
 
 
 DATE_TIME = strawberry.scalar(
-    name="DateTime", description="An instant in UTC, RFC 3339.",
+    name="DateTime",
+    description="An instant in UTC, RFC 3339.",
     specified_by_url="https://scalars.graphql.org/andimarek/date-time.html",
-    serialize=lambda value: value.isoformat().replace("+00:00", "Z"), parse_value=_parse,
+    serialize=lambda value: value.isoformat().replace("+00:00", "Z"),
+    parse_value=_parse,
 )
 SCALARS: dict[object, Any] = {Cursor: CURSOR, Decimal: DECIMAL, datetime: DATE_TIME}
 

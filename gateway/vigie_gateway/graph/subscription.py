@@ -28,7 +28,9 @@ RETRY_SECONDS = 0.5
 class ScoreUpdateFilter:
     definitions: list[str] | None = strawberry.field(default=None, description="Of these churn definitions.")
     customer_ids: list[strawberry.ID] | None = strawberry.field(default=None, description="Of these customers.")
-    segment_keys: list[str] | None = strawberry.field(default=None, description="Of customers in any of these segments now.")
+    segment_keys: list[str] | None = strawberry.field(
+        default=None, description="Of customers in any of these segments now."
+    )
     band_at_least: RiskBand | None = strawberry.field(default=None, description="Now in this band or above.")  # type: ignore[valid-type]
     min_delta: float | None = strawberry.field(
         default=None, description="Moved by at least so much since the update before; at least 0.05."
@@ -70,7 +72,7 @@ class Subscription:
         description="Score updates after a cursor (from now without one): at least once, in order for each customer."
     )
     async def score_updated(
-        self, info: Info, filter: ScoreUpdateFilter | None = None, after: Cursor | None = None  # noqa: A002
+        self, info: Info, filter: ScoreUpdateFilter | None = None, after: Cursor | None = None
     ) -> AsyncIterator[ScoreStreamItem]:
         stream = _Stream(info.context, filter or ScoreUpdateFilter(), after)
         async for item in stream.items():
@@ -98,7 +100,9 @@ class _Stream:
         yield self._heartbeat()
         while True:
             if hub.end - self.number > limit:
-                yield self._gap(hub.end - self.number - limit, "the reader was too slow or the cursor too old", hub.end - limit)
+                yield self._gap(
+                    hub.end - self.number - limit, "the reader was too slow or the cursor too old", hub.end - limit
+                )
             batch = await hub.after(self.number)
             for told in await self._allowed(batch):
                 yield self._update(told)
@@ -144,7 +148,7 @@ class _Stream:
         if self.wanted.definitions and current.definition not in self.wanted.definitions:
             return False
         if self.wanted.band_at_least is not None:
-            least = BANDS.index(self.wanted.band_at_least.name)  # type: ignore[attr-defined]
+            least = BANDS.index(self.wanted.band_at_least.name)
             if not isinstance(current, ChurnScore) or BANDS.index(current.band) < least:
                 return False
         if self.wanted.min_delta is not None and isinstance(current, ChurnScore) and isinstance(previous, ChurnScore):

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 import strawberry
 from vigie_contracts import reads
@@ -26,7 +27,9 @@ class EventKind(Enum):
 
 
 CATEGORY_KINDS = {
-    "payments": EventKind.TRANSACTION, "money": EventKind.TRANSACTION, "service": EventKind.SERVICE_CONTACT,
+    "payments": EventKind.TRANSACTION,
+    "money": EventKind.TRANSACTION,
+    "service": EventKind.SERVICE_CONTACT,
     "offers": EventKind.OFFER,
 }
 
@@ -131,9 +134,12 @@ def _shown(info: Info, row: TimelineRow | ScoreHistoryRow) -> TimelineEvent:
 
 def _event(row: TimelineRow) -> TimelineEvent:
     kind = CATEGORY_KINDS.get(row.category or "", EventKind.MICRO_CONVERSION)
-    shared = {
-        "id": to_global("Event", f"{row.lane}.{row.number}"), "occurred_at": instant(row.effective_at_us), "kind": kind,
-        "summary": row.name.replace(".", " ").replace("_", " "), "name": row.name,
+    shared: dict[str, Any] = {
+        "id": to_global("Event", f"{row.lane}.{row.number}"),
+        "occurred_at": instant(row.effective_at_us),
+        "kind": kind,
+        "summary": row.name.replace(".", " ").replace("_", " "),
+        "name": row.name,
     }
     if kind is EventKind.TRANSACTION:
         amount = row.measures.get("amount")
@@ -143,7 +149,8 @@ def _event(row: TimelineRow) -> TimelineEvent:
     if kind is EventKind.OFFER:
         answered = _text(row.properties.get("recommendation_id"))
         return OfferEvent(
-            **shared, offer_code=_text(row.properties.get("offer")),
+            **shared,
+            offer_code=_text(row.properties.get("offer")),
             recommendation_id=strawberry.ID(answered) if answered else None,
         )
     return MicroConversionEvent(**shared, channel=row.channel)
@@ -153,8 +160,11 @@ def _score(info: Info, row: ScoreHistoryRow) -> ScoreEvent:
     found = assessment(row.assessment, info.context.texts)
     probability = getattr(found, "probability", None)
     return ScoreEvent(
-        id=to_global("Score", str(row.number)), occurred_at=instant(row.assessment.scored_at_us), kind=EventKind.SCORE,
-        summary="no score" if probability is None else f"churn probability {probability:.3f}", assessment=found,
+        id=to_global("Score", str(row.number)),
+        occurred_at=instant(row.assessment.scored_at_us),
+        kind=EventKind.SCORE,
+        summary="no score" if probability is None else f"churn probability {probability:.3f}",
+        assessment=found,
     )
 
 

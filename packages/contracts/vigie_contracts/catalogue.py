@@ -18,7 +18,7 @@ PropertyType = Literal["string", "boolean", "integer", "decimal", "money"]
 
 
 class PropertySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A property of a micro-conversion. `decimal` is kept as an integer of 10^-scale; `money` in minor units (scale 2)."""
+    """A property of a micro-conversion. `decimal` is kept as an integer of 10^-scale, `money` in minor units."""
 
     type: PropertyType = "string"
     scale: int = 0
@@ -49,7 +49,9 @@ class AttributeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     name: str
     type: Literal["string", "number", "boolean", "instant"] = "string"
-    attribute_class: Literal["demographic", "geographic", "behavioural", "psychographic", "transactional"] = "demographic"
+    attribute_class: Literal["demographic", "geographic", "behavioural", "psychographic", "transactional"] = (
+        "demographic"
+    )
     pii: PiiClass | None = None
     spellings: list[str] = []
 
@@ -89,7 +91,7 @@ class Catalogue:
         return tuple(sorted(row.name for row in rows if row.category == category or row.initiated_by == category))
 
     def measures(self, name: str, properties: dict[str, Any]) -> dict[str, int]:
-        """Scaled integers of the declared numeric properties that are present; InvalidInput for one that is no number."""
+        """Scaled integers of the declared numeric properties that are present; InvalidInput for no number."""
         row = self.micro_conversions.get(name)
         if row is None:
             return {}
@@ -102,7 +104,7 @@ class Catalogue:
 
 
 def scaled(name: str, value: object, scale: int) -> int:
-    """`value` x 10^scale, rounded half to even from its decimal text; InvalidInput unless a finite number below 2^53."""
+    """`value` x 10^scale, rounded half to even from its decimal text; InvalidInput unless finite and below 2^53."""
     if isinstance(value, int) and not isinstance(value, bool) and -_EXACT < value * 10**scale < _EXACT:
         return int(value * 10**scale)  # the same as below, without Decimal: most numbers are whole
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):

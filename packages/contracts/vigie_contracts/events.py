@@ -112,7 +112,8 @@ def encode_record(record: LogRecord) -> bytes:
 
 def decode_record(payload: bytes) -> LogRecord:
     """A record of the log "events"; msgspec.ValidationError when it is none."""
-    return _DECODER.decode(payload)
+    record: LogRecord = _DECODER.decode(payload)
+    return record
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

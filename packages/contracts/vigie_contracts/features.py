@@ -128,8 +128,11 @@ def _checked(row: FeatureSpec, catalogue: Catalogue, path: Path) -> FeatureSpec:
     where = f"{path}: feature {row.name!r}"
     needs_window = row.measure not in ("recency", "tenure", "attribute")
     if needs_window != (row.window_days is not None) or (needs_window and row.window_days not in WINDOW_DAYS):
-        raise InvalidInput(f"{where}: window_days must be one of {WINDOW_DAYS} for {row.measure!r}" if needs_window
-                           else f"{where}: {row.measure!r} has no window")
+        raise InvalidInput(
+            f"{where}: window_days must be one of {WINDOW_DAYS} for {row.measure!r}"
+            if needs_window
+            else f"{where}: {row.measure!r} has no window"
+        )
     if row.measure == "sum" and not _is_measured(row, catalogue):
         raise InvalidInput(f"{where}: `value_property` must be a numeric property of all its events")
     if row.measure == "rate" and not row.denominator:

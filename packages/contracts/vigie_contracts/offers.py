@@ -9,9 +9,7 @@ from vigie_contracts.catalogue import read_toml
 from vigie_contracts.scores import ReadPoint, Reason
 
 Channel = Literal["EMAIL", "PUSH", "SMS", "IN_APP", "PHONE", "BRANCH"]
-OfferUnavailableReason = Literal[
-    "CONSENT_WITHDRAWN", "CONTACT_LIMIT_REACHED", "NOTHING_ELIGIBLE", "MODEL_UNAVAILABLE"
-]
+OfferUnavailableReason = Literal["CONSENT_WITHDRAWN", "CONTACT_LIMIT_REACHED", "NOTHING_ELIGIBLE", "MODEL_UNAVAILABLE"]
 VerdictCode = Literal[
     "CONSENT", "NOT_ELIGIBLE", "ALREADY_OWNED", "NOT_SUITABLE", "ARREARS_OR_VULNERABLE", "CONTACT_POLICY", "NOT_VALID"
 ]
@@ -42,7 +40,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ContactPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """At most `max_shown` SHOWN events in `window_days`; no offer for `cooling_off_days` after DECLINED of its topic."""
+    """At most `max_shown` SHOWN events in `window_days`; none of a topic for `cooling_off_days` after DECLINED."""
 
     max_shown: int = 5
     window_days: int = 7

@@ -257,7 +257,7 @@ class ScoreHistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DecisionsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`POST /internal/decisions`: standing decisions; no channel means the customer's first standing channel (IN_APP)."""
+    """`POST /internal/decisions`: standing decisions; no channel means the first that is decided for (IN_APP)."""
 
     customer_ids: list[str]
     channel: str | None = None

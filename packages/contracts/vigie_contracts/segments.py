@@ -156,7 +156,12 @@ _TOKENS = re.compile(
 )
 _WORDS = frozenset({"and", "or", "not", "in", "is", "null"})
 _OPERATORS: dict[Operator, Callable[[float, float], bool]] = {
-    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 
 

@@ -66,7 +66,8 @@ def daily_rates(mood: np.ndarray, satisfaction: np.ndarray, activity: np.ndarray
     tilt = np.array([act.mood for act in ACTS])[:, None] * mood
     tilt += np.array([act.satisfaction for act in ACTS])[:, None] * satisfaction
     scale = np.where(np.array([act.by_activity for act in ACTS])[:, None], activity, 1.0)
-    return base * np.exp(np.clip(tilt, -3, 3)) * scale
+    rates: np.ndarray = base * np.exp(np.clip(tilt, -3, 3)) * scale
+    return rates
 
 
 def acceptance(offer: np.ndarray, age: np.ndarray, income: np.ndarray, mood: np.ndarray) -> np.ndarray:
@@ -74,10 +75,17 @@ def acceptance(offer: np.ndarray, age: np.ndarray, income: np.ndarray, mood: np.
     base = np.array([-2.0, -2.4, -1.9, -3.4, -3.1, -1.4])[offer]
     fit = np.select(
         [offer == 0, offer == 1, offer == 2, offer == 3, offer == 4],
-        [0.5 * (income <= 1), 0.7 * (income >= 2), 0.8 * (age <= 1), 0.9 * ((age == 1) | (age == 2)), 1.1 * (income == 3)],
+        [
+            0.5 * (income <= 1),
+            0.7 * (income >= 2),
+            0.8 * (age <= 1),
+            0.9 * ((age == 1) | (age == 2)),
+            1.1 * (income == 3),
+        ],
         0.3,
     )
-    return 1 / (1 + np.exp(-(base + fit + 0.5 * mood)))
+    chance: np.ndarray = 1 / (1 + np.exp(-(base + fit + 0.5 * mood)))
+    return chance
 
 
 def properties(name: str, offer: int, channel: str, rng: np.random.Generator) -> dict[str, Any]:
@@ -86,12 +94,23 @@ def properties(name: str, offer: int, channel: str, rng: np.random.Generator) ->
     if name == "session.ended":
         return {"duration_seconds": int(rng.lognormal(4.6, 0.8))}
     if name == "card.used":
-        return {"amount": round(float(rng.lognormal(3.2, 0.9)), 2), "category": "groceries" if rng.random() < 0.5 else "other"}
+        return {
+            "amount": round(float(rng.lognormal(3.2, 0.9)), 2),
+            "category": "groceries" if rng.random() < 0.5 else "other",
+        }
     if name == "transfer.made":
         return {"amount": round(float(rng.lognormal(5.0, 1.0)), 2), "direction": "out" if rng.random() < 0.6 else "in"}
     if name in ("salary.received", "fee.charged"):
         return {"amount": round(float(rng.lognormal(7.6, 0.3) if name[0] == "s" else rng.uniform(1, 12)), 2)}
-    if name in ("search.made", "article.read", "tutorial.read", "simulation.opened", "webinar.opened", "help.viewed", "complaint.filed"):
+    if name in (
+        "search.made",
+        "article.read",
+        "tutorial.read",
+        "simulation.opened",
+        "webinar.opened",
+        "help.viewed",
+        "complaint.filed",
+    ):
         return {"topic": topic}
     if name == "survey.answered":
         return {"kind": "NPS", "score": int(rng.integers(0, 11))}

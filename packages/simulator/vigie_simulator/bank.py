@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-
 from vigie_contracts.instants import DAY_US, SECOND_US
+
 from vigie_simulator import acts
 from vigie_simulator import population as words
 from vigie_simulator.population import PRODUCTS, Population, draw
@@ -67,7 +67,7 @@ class Bank:
             yield self._day(day)
 
     def ordered(self, first_day: int = -1) -> Iterator[Act]:
-        """All acts in order of time, without end; `first_day` leaves out (but lives through) earlier days. -1: the opening too."""
+        """All acts in order of time, without end, from `first_day` on (-1: from the opening)."""
         waiting: list[tuple[int, str, Act]] = []
         if first_day < 0:
             yield from self._opening()
@@ -125,7 +125,9 @@ class Bank:
 
     def _made(self, day: int, number: int, name: str, customer: int, second: int, properties: dict[str, Any]) -> Act:
         at = self.start_us + day * DAY_US + second * SECOND_US + number % 1_000
-        return Act(event_id=f"sim-{self.seed}-{day}-{number}", customer=customer, at_us=at, name=name, properties=properties)
+        return Act(
+            event_id=f"sim-{self.seed}-{day}-{number}", customer=customer, at_us=at, name=name, properties=properties
+        )
 
     def _opened(self, sent: Act, rng: np.random.Generator) -> list[Act]:
         chance = 1 / (1 + np.exp(-(-0.9 + 0.8 * self.mood[sent.customer])))
@@ -140,9 +142,7 @@ class Bank:
             return []
         shown = msgspec.structs.replace(shown, properties={**shown.properties, "recommendation_id": shown.event_id})
         people = self.population
-        chance = acts.acceptance(
-            np.array(offer), people.age[customer], people.income[customer], self.mood[customer]
-        )
+        chance = acts.acceptance(np.array(offer), people.age[customer], people.income[customer], self.mood[customer])
         draw_ = rng.random()
         if draw_ < chance:
             return [shown, _after(shown, "offer.accepted", "a", rng)]
@@ -152,7 +152,9 @@ class Bank:
         found: list[Act] = []
         for customer in np.flatnonzero(leaving).tolist():
             second = int(rng.integers(8 * 3600, 86_000))
-            found.append(self._made(day, 900_000_000 + customer, "account.closed", customer, second, {"product": "account"}))
+            found.append(
+                self._made(day, 900_000_000 + customer, "account.closed", customer, second, {"product": "account"})
+            )
         return found
 
     def _opening(self) -> list[Act]:
@@ -160,23 +162,45 @@ class Bank:
         return sorted((act for acts_ in found for act in acts_), key=lambda act: (act.at_us, act.event_id))
 
     def _join(self, customer: int, day: int) -> list[Act]:
-        """account.opened at the true date and the identify that states the profile; joiners browsed anonymously before."""
+        """account.opened at its true date, and the identify with the profile; joiners browsed anonymously before."""
         people = self.population
         joined = int(people.joined_day[customer])
         opened_us = self.start_us + joined * DAY_US + 9 * 3600 * SECOND_US + customer
         stated_us = max(opened_us, self.start_us) + SECOND_US
         prefix = f"sim-{self.seed}-c{customer}"
         found = [
-            Act(event_id=f"{prefix}-{PRODUCTS[product]}", customer=customer, at_us=opened_us + product, name="account.opened",
-                properties={"product": PRODUCTS[product]})
+            Act(
+                event_id=f"{prefix}-{PRODUCTS[product]}",
+                customer=customer,
+                at_us=opened_us + product,
+                name="account.opened",
+                properties={"product": PRODUCTS[product]},
+            )
             for product in np.flatnonzero(people.owns[customer]).tolist()
         ]
         if joined >= 0:
-            found.insert(0, Act(event_id=f"{prefix}-visit", customer=customer, at_us=opened_us - 60 * SECOND_US,
-                                name="page.viewed", properties={"activity_type": "landing"}, anonymous=True))
+            found.insert(
+                0,
+                Act(
+                    event_id=f"{prefix}-visit",
+                    customer=customer,
+                    at_us=opened_us - 60 * SECOND_US,
+                    name="page.viewed",
+                    properties={"activity_type": "landing"},
+                    anonymous=True,
+                ),
+            )
         traits, consents = self._profile(customer)
-        found.append(Act(event_id=f"{prefix}-profile", customer=customer, at_us=stated_us, name="identify",
-                         traits=traits, consents=consents))
+        found.append(
+            Act(
+                event_id=f"{prefix}-profile",
+                customer=customer,
+                at_us=stated_us,
+                name="identify",
+                traits=traits,
+                consents=consents,
+            )
+        )
         return found
 
     def _profile(self, customer: int) -> tuple[dict[str, Any], dict[str, bool]]:
@@ -194,8 +218,12 @@ class Bank:
         if people.income[customer] == 3:
             traits["adviser"] = f"adviser-{customer % 7}"
         denied = bool(people.denies_profiling[customer])
-        return traits, {"service": True, "analytics": True, "profiling": not denied,
-                        "marketing": not (denied or bool(people.denies_marketing[customer]))}
+        return traits, {
+            "service": True,
+            "analytics": True,
+            "profiling": not denied,
+            "marketing": not (denied or bool(people.denies_marketing[customer])),
+        }
 
 
 def _after(act: Act, name: str, suffix: str, rng: np.random.Generator) -> Act:

@@ -1,7 +1,7 @@
 """Sends a simulated bank into Vigie: its history through the import, its present through the public ingest.
 
-What was sent is remembered in `simulation.json`, so that a second run continues where the first one stopped. Every act has
-a fixed event id: sending one twice counts once.
+What was sent is remembered in `simulation.json`, so that a second run continues where the first one stopped.
+Every act has a fixed event id: sending one twice counts once.
 """
 
 import itertools
@@ -67,7 +67,12 @@ def begin(data: Path, *, seed: int, customers: int, days: int, activity: float, 
 
 
 def send_history(
-    simulation: Simulation, data: Path, client: SyncServiceClient, *, until_us: int, progress: Callable[[int, int], None]
+    simulation: Simulation,
+    data: Path,
+    client: SyncServiceClient,
+    *,
+    until_us: int,
+    progress: Callable[[int, int], None],
 ) -> Sent:
     """Import all acts before `until_us` that were not sent yet; `progress(records so far, instant reached)`."""
     accepted = duplicates = refused = 0
@@ -124,15 +129,26 @@ def _unsent(simulation: Simulation) -> Iterator[Act]:
 
 
 def _record(act: Act) -> ImportRecord:
-    who = {"anonymous_id": f"anon-{user_id(act.customer)}"} if act.anonymous else {"user_id": user_id(act.customer)}
+    known = user_id(act.customer)
     if act.name == "identify":
         return ImportRecord(
-            kind="identify", event_id=act.event_id, effective_at_us=act.at_us, traits=act.traits, consent=act.consents,
-            user_id=user_id(act.customer), anonymous_id=f"anon-{user_id(act.customer)}",
+            kind="identify",
+            event_id=act.event_id,
+            effective_at_us=act.at_us,
+            traits=act.traits,
+            consent=act.consents,
+            user_id=known,
+            anonymous_id=f"anon-{known}",
         )
     return ImportRecord(
-        kind="track", event_id=act.event_id, effective_at_us=act.at_us, name=act.name, properties=act.properties,
-        channel=act.properties.get("channel"), **who,
+        kind="track",
+        event_id=act.event_id,
+        effective_at_us=act.at_us,
+        name=act.name,
+        properties=act.properties,
+        channel=act.properties.get("channel"),
+        user_id=None if act.anonymous else known,
+        anonymous_id=f"anon-{known}" if act.anonymous else None,
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from vigie_contracts.instants import format_instant
+
 from vigie_simulator.bank import Act
 
 
@@ -26,4 +27,10 @@ def item(act: Act) -> dict[str, Any]:
         body["context"]["consent"] = {"categoryPreferences": act.consents}
         return {**body, "type": "identify", "anonymousId": f"anon-{user_id(act.customer)}", "traits": act.traits}
     channel = act.properties.get("channel")
-    return {**body, "type": "track", "event": act.name, "properties": act.properties, **({"channel": channel} if channel else {})}
+    return {
+        **body,
+        "type": "track",
+        "event": act.name,
+        "properties": act.properties,
+        **({"channel": channel} if channel else {}),
+    }

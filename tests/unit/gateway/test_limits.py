@@ -14,8 +14,16 @@ from vigie_gateway.limits import Bucket, price
         ("{ customers(first: 3) { edges { node { id } } } }", {}, 1 + 3 * 3),
         ("query($n: Int!) { customers(first: $n) { edges { node { id } } } }", {"n": 50}, 1 + 50 * 3),
         ("{ customers { edges { node { id } } } }", {}, 1 + 20 * 3),
-        ("{ customers(first: 10) { edges { node { ...c } } } } fragment c on Customer { id anonymous }", {}, 1 + 10 * 4),
-        ("{ customers(first: 10) { edges { node { timeline(first: 10) { edges { cursor } } } } } }", {}, 1 + 10 * (3 + 20)),
+        (
+            "{ customers(first: 10) { edges { node { ...c } } } } fragment c on Customer { id anonymous }",
+            {},
+            1 + 10 * 4,
+        ),
+        (
+            "{ customers(first: 10) { edges { node { timeline(first: 10) { edges { cursor } } } } } }",
+            {},
+            1 + 10 * (3 + 20),
+        ),
     ],
 )
 def test_a_query_costs_a_point_a_field_times_the_lists_around_it(query, variables, cost):
