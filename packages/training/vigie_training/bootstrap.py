@@ -6,12 +6,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie_training.metrics import METRICS, Floats, ece_noise_floor
+from vigie_training.metrics import METRICS, Floats, calibration_line, ece_noise_floor
 from vigie_training.population import Instants
 
 DRAWS = 1_000
 SEED = 20_240_229
-CELLS_AT_ONCE = 4_000_000
+CELLS_AT_ONCE = 300_000
+"""Weights at once: what stays in a core's cache."""
 
 Statistics = Callable[[Floats], Mapping[str, Floats]]
 """Weights (B, n) -> name -> (B,)."""
@@ -50,12 +51,14 @@ def bootstrap(
 
 
 def evaluate(labels: Floats, probabilities: Floats, customers: Instants, *, draws: int = DRAWS) -> dict[str, Estimate]:
-    """All METRICS with intervals, and the noise floor of the ECE."""
-    found = bootstrap(
-        customers,
-        lambda w: {name: metric(labels, probabilities, w) for name, metric in METRICS.items()},
-        draws=draws,
-    )
+    """All METRICS and the calibration line with intervals, and the noise floor of the ECE."""
+
+    def statistics(w: Floats) -> dict[str, Floats]:
+        line = calibration_line(labels, probabilities, w)
+        found = {name: metric(labels, probabilities, w) for name, metric in METRICS.items()}
+        return {**found, "calibration_slope": line[:, 0], "calibration_intercept": line[:, 1]}
+
+    found = bootstrap(customers, statistics, draws=draws)
     floor, high = ece_noise_floor(probabilities, SEED)
     return {**found, "ece_noise_floor": Estimate(floor, None, high)}
 

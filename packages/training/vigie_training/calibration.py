@@ -25,7 +25,7 @@ def platt(margins: Floats, labels: Floats) -> Calibrator:
     if np.ptp(margins) == 0:
         rate = targets.mean()
         return Calibrator(kind="platt", a=0.0, b=float(np.log(rate / (1 - rate))))
-    slope, intercept = logistic_line(targets, margins, np.ones((1, len(margins))), steps=100)[0]
+    slope, intercept = logistic_line(targets, margins, np.ones((1, len(margins))))[0]
     if not np.isfinite(slope):
         raise InvalidInput("the margins separate the labels of the calibration slice: a feature knows the outcome")
     return Calibrator(kind="platt", a=float(slope), b=float(intercept))

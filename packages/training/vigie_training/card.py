@@ -7,6 +7,7 @@ from vigie_contracts.instants import DAY_US, from_micros
 from vigie_training.bootstrap import Estimate
 from vigie_training.evidence import Evidence
 from vigie_training.study import Learned, Study
+from vigie_training.train import parameters_for
 
 _NAMES = {
     "auc": "AUC",
@@ -113,9 +114,10 @@ def _leaks(evidence: Evidence) -> str:
 
 
 def _making(study: Study, learned: Learned, trained_at: str) -> str:
+    depth = parameters_for(study.labels[study.split.train])["max_depth"]
     return (
         f"* trained at {trained_at}, features through Feast as they were known at each as-of instant"
-        f"\n* XGBoost, {learned.model.booster.num_boosted_rounds()} trees of depth 3, log loss, no resampling;"
+        f"\n* XGBoost, {learned.model.booster.num_boosted_rounds()} trees of depth {depth}, log loss, no resampling;"
         f" {learned.model.calibrator.kind} calibration"
         f"\n* {len(study.features)} features, spec hash `{study.spec_hash}`"
         f"\n* floor to beat: {study.floor_name}; primary metric {_NAMES[study.primary_metric]}"

@@ -40,7 +40,9 @@ def _alone(column: Floats, labels: Floats, ones: Floats) -> float:
     return best
 
 
-def shuffled_time_gain(matrix: Matrix, rows: LabelledRows, test: Mask, probabilities: Floats, rounds: int) -> Estimate:
+def shuffled_time_gain(
+    matrix: Matrix, rows: LabelledRows, test: Mask, probabilities: Floats, rounds: int, offers: int = 0
+) -> Estimate:
     """How much AUC on the test slice is gained by learning with time shuffled instead of from the past.
 
     The shuffled model sees rows of all slices, but of other customers only (two folds by customer). Features that mean
@@ -51,7 +53,8 @@ def shuffled_time_gain(matrix: Matrix, rows: LabelledRows, test: Mask, probabili
     labels = rows.labels.astype(np.float64)
     shuffled = np.empty(len(labels))
     for number in range(2):
-        booster = boost(matrix[fold != number], labels[fold != number], rounds)
+        others = fold != number
+        booster = boost(matrix[others], labels[others], rounds, offers=offers)
         inside = test & (fold == number)
         shuffled[inside] = margins(booster, matrix[inside])
     y, other = labels[test], shuffled[test]

@@ -1,7 +1,7 @@
 """What `vigie train`, `promote`, `rollback` and `models` call."""
 
-import re
 import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ from vigie_training.registry import GATE_TAG, Registry, Run, Version
 from vigie_training.splits import Slice
 from vigie_training.store import Ledger, LedgerRow
 from vigie_training.study import Learned, Study, learn
-from vigie_training.train import PARAMETERS
+from vigie_training.train import parameters_for
 
 Kind = Literal["churn", "next-best-offer"]
 Progress = Callable[[str], None]
@@ -218,7 +218,7 @@ def _params(study: Study, learned: Learned) -> dict[str, object]:
         "calibration": learned.model.calibrator.kind,
         "rounds": learned.model.booster.num_boosted_rounds(),
         **{_parameter(f"excluded: {what}"): count for what, count in study.exclusions.items()},
-        **{f"xgboost_{name}": value for name, value in PARAMETERS.items()},
+        **{f"xgboost_{name}": value for name, value in parameters_for(study.labels[study.split.train]).items()},
         **periods,
     }
 

@@ -76,41 +76,41 @@ def lift(share: float) -> Metric:
 
 def calibration_slope(y: Floats, p: Floats, w: Floats) -> Floats:
     """Slope of the logistic regression of y on logit(p) (Cox 1958); 1 is right, below 1 over-confident."""
-    return logistic_line(y, logit(p), w)[:, 0]
+    return calibration_line(y, p, w)[:, 0]
 
 
-def calibration_intercept(y: Floats, p: Floats, w: Floats) -> Floats:
-    """Intercept of that regression; 0 is right."""
-    return logistic_line(y, logit(p), w)[:, 1]
+def calibration_line(y: Floats, p: Floats, w: Floats) -> Floats:
+    """(slope, intercept) of that regression, shape (B, 2); (1, 0) is right."""
+    return logistic_line(y, logit(p), w)
 
 
-def logistic_line(y: Floats, x: Floats, w: Floats, steps: int = 30) -> Floats:
+def logistic_line(y: Floats, x: Floats, w: Floats) -> Floats:
     """(slope, intercept) of the weighted logistic regression of y on x, shape (B, 2), by Newton's method.
 
-    NaN where it does not converge (separable or constant data).
+    NaN where it does not converge (separable or constant data). Every set of weights starts at the unweighted solution.
     """
     centre, scale = float(np.mean(x)), float(np.std(x)) or 1.0
     z = (x - centre) / scale
-    slope, intercept = np.zeros(len(w)), np.zeros(len(w))
-    change = np.inf
+    start = _newton(y, z, np.ones((1, len(y))), np.zeros((1, 2)))
+    found = _newton(y, z, w, np.nan_to_num(np.repeat(start, len(w), axis=0)))
+    found[np.abs(found[:, 0]) > 30] = np.nan
+    return np.column_stack([found[:, 0] / scale, found[:, 1] - found[:, 0] * centre / scale])
+
+
+def _newton(y: Floats, z: Floats, w: Floats, start: Floats, steps: int = 40) -> Floats:
+    slope, intercept = start[:, 0], start[:, 1]
     for _ in range(steps):
         expected = 1 / (1 + np.exp(-np.clip(slope[:, None] * z + intercept[:, None], -40, 40)))
         residual, curvature = w * (y - expected), w * expected * (1 - expected)
-        gradient = residual @ z, residual.sum(1)
+        down = residual @ z, residual.sum(1)
         a, b, c = curvature @ (z * z), curvature @ z, curvature.sum(1)
         determinant = a * c - b * b
-        solvable = determinant > 1e-12
-        safe = np.where(solvable, determinant, 1.0)
-        step = np.where(solvable, (c * gradient[0] - b * gradient[1]) / safe, np.nan)
-        shift = np.where(solvable, (a * gradient[1] - b * gradient[0]) / safe, np.nan)
+        safe = np.where(determinant > 1e-12, determinant, np.nan)
+        step, shift = (c * down[0] - b * down[1]) / safe, (a * down[1] - b * down[0]) / safe
         slope, intercept = slope + np.clip(step, -2, 2), intercept + np.clip(shift, -2, 2)
-        change = float(np.nanmax(np.abs(np.append(step, shift)), initial=0.0))
-        if change < 1e-10:
+        if float(np.nanmax(np.abs(np.append(step, shift)), initial=0.0)) < 1e-8:
             break
-    wild = np.abs(slope) > 30
-    found = np.column_stack([slope / scale, intercept - slope * centre / scale])
-    found[wild] = np.nan
-    return found
+    return np.column_stack([slope, intercept])
 
 
 def logit(p: Floats) -> Floats:
@@ -124,8 +124,6 @@ METRICS: dict[str, Metric] = {
     "pr_auc": pr_auc,
     "log_loss": log_loss,
     "brier": brier,
-    "calibration_slope": calibration_slope,
-    "calibration_intercept": calibration_intercept,
     "mean_over_rate": mean_over_rate,
     "ece": ece,
     "lift_5": lift(0.05),

@@ -74,12 +74,12 @@ def read_population(
     db: duckdb.DuckDBPyConnection, *, outcome: str, min_history_days: int, purpose: str = "analytics"
 ) -> Population:
     """All customers but those who deny `purpose`, with when they become eligible and when they left."""
-    found = db.execute(
+    found = db.sql(
         "SELECT coalesce(c.customer_id, e.member_id) AS customer_id,"
         " min(greatest(e.known_at_us, e.effective_at_us + $history)) AS eligible_from_us,"
         " min(e.effective_at_us) FILTER (WHERE e.catalogued AND e.name = $outcome) AS outcome_us"
         " FROM events e LEFT JOIN customer_of c USING (member_id) GROUP BY 1 ORDER BY 1",
-        {"history": min_history_days * DAY_US, "outcome": outcome},
+        params={"history": min_history_days * DAY_US, "outcome": outcome},
     ).to_arrow_table()
     ids = strings(found["customer_id"])
     denied = denying(db, purpose)

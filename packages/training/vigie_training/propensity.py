@@ -21,8 +21,7 @@ from vigie_training.vectors import TrainingVectors
 ACCEPTED_WITHIN_DAYS = 14
 SPAN_US = ACCEPTED_WITHIN_DAYS * DAY_US
 DEFINITION = "next-best-offer"
-PRIMARY_METRIC = "log_loss"
-"""The propensity is multiplied by a value, so its level counts, not only its order."""
+PRIMARY_METRIC = "auc"
 
 
 def propensity_study(data: Path, feature_repo: Path, now_us: int, progress: Callable[[str], None]) -> Study:
@@ -68,7 +67,7 @@ def shown_offers(
 
     Accepted means: `offer.accepted` of the same customer, offer and recommendation (without recommendation_id: offer).
     """
-    found = db.execute(_SHOWN, {"span": SPAN_US}).to_arrow_table()
+    found = db.sql(_SHOWN, params={"span": SPAN_US}).to_arrow_table()
     end_us = min(now_us, db.execute("SELECT max(known_at_us) FROM events").fetchall()[0][0] or 0)
     rows = LabelledRows(
         customer_ids=strings(found["customer_id"]),

@@ -67,7 +67,7 @@ def check_positives(rows: LabelledRows, split: Split) -> None:
         found = rows.take(split.of(name))
         if found.positives < fewest or len(found) - found.positives < fewest:
             raise InvalidInput(
-                f"the {name} slice has {found.positives} positive labels of {len(found)} rows; at least {fewest} of each"
+                f"the {name} slice has {found.positives} positive labels in {len(found)} rows; {fewest} of each"
                 " kind are needed: wait for more history, or choose a longer horizon"
             )
 

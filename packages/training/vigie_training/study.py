@@ -130,7 +130,7 @@ def fit_on(study: Study, matrix: Matrix) -> CalibratedModel:
     if study.split_kind == "cohort":
         return fit_out_of_fold(matrix[train], labels[train], study.rows.take(train).codes)
     later = study.split.calibrate
-    return fit(matrix[train], labels[train], matrix[later], labels[later])
+    return fit(matrix[train], labels[train], matrix[later], labels[later], offers=len(study.offers))
 
 
 def recency_only(study: Study) -> Floats:
@@ -158,7 +158,9 @@ def _leaks(study: Study, model: CalibratedModel, probabilities: Floats, data: Pa
     used = study.split.train | study.split.calibrate | study.split.test
     matrix, rows, test = study.inputs(used), study.rows.take(used), study.split.test[used]
     strongest = leak.single_features(matrix, rows.labels.astype(np.float64), study.columns)[0]
-    gain = leak.shuffled_time_gain(matrix, rows, test, probabilities, model.booster.num_boosted_rounds())
+    gain = leak.shuffled_time_gain(
+        matrix, rows, test, probabilities, model.booster.num_boosted_rounds(), len(study.offers)
+    )
     replayed, mismatches = leak.replay_mismatches(
         data, study.table, time_zone, rows, study.vectors[used], study.table.features
     )

@@ -18,19 +18,24 @@ MOST_ROUNDS = 300
 PATIENCE = 30
 FOLDS = 5
 SEED = 7
+FEW_POSITIVES = 1_000
 PARAMETERS: dict[str, Any] = {
     "objective": "binary:logistic",
     "eval_metric": "logloss",
     "tree_method": "hist",
-    "max_depth": 3,
-    "eta": 0.05,
+    "max_depth": 2,
+    "eta": 0.03,
     "subsample": 0.8,
-    "colsample_bytree": 0.6,
+    "colsample_bytree": 0.5,
     "min_child_weight": 2.0,
     "lambda": 5.0,
     "seed": SEED,
     "nthread": 2,
 }
+"""For fewer than 1,000 positives, which carry few interactions."""
+MANY: dict[str, Any] = {**PARAMETERS, "max_depth": 3, "eta": 0.06}
+OFFERS_FIRST: dict[str, Any] = {"max_depth": 1, "eta": 0.3, "subsample": 1.0, "colsample_bytree": 1.0, "lambda": 1.0}
+OFFERS_FIRST_ROUNDS = 40
 
 Matrix32 = NDArray[np.float32]
 
@@ -47,11 +52,9 @@ class CalibratedModel:
         return calibrate(self.calibrator, margins(self.booster, matrix))
 
 
-def fit(
-    train: Matrix, train_labels: Floats, later: Matrix, later_labels: Floats, *, rounds: int = MOST_ROUNDS
-) -> CalibratedModel:
+def fit(train: Matrix, train_labels: Floats, later: Matrix, later_labels: Floats, offers: int = 0) -> CalibratedModel:
     """Train on the earlier slice; stop by the log loss of the later one, and calibrate on it."""
-    booster = boost(train, train_labels, rounds, later, later_labels)
+    booster = boost(train, train_labels, MOST_ROUNDS, later, later_labels, offers=offers)
     return CalibratedModel(booster, fit_calibrator(margins(booster, later), later_labels))
 
 
@@ -73,22 +76,51 @@ def fit_out_of_fold(train: Matrix, labels: Floats, customers: Instants) -> Calib
 
 
 def boost(
-    train: Matrix, labels: Floats, rounds: int, later: Matrix | None = None, later_labels: Floats | None = None
+    train: Matrix,
+    labels: Floats,
+    rounds: int,
+    later: Matrix | None = None,
+    later_labels: Floats | None = None,
+    *,
+    offers: int = 0,
 ) -> xgboost.Booster:
-    """A booster cut at its best round (when there is a later slice to stop by)."""
-    matrix = xgboost.DMatrix(train.astype(np.float32), label=labels, missing=np.nan)
-    if later is None:
-        return xgboost.train(PARAMETERS, matrix, num_boost_round=rounds, verbose_eval=False)
-    watched = xgboost.DMatrix(later.astype(np.float32), label=later_labels, missing=np.nan)
+    """At most `rounds` trees, cut at the best round when there is a later slice to stop by.
+
+    The last `offers` columns are learned first and alone: each offer's own rate, then what the customer adds to it.
+    """
+    parameters = parameters_for(labels)
+    first = _offers_alone(train, labels, offers, parameters) if offers else None
+    left = rounds - OFFERS_FIRST_ROUNDS if offers else rounds
+    matrix = _data(train, labels)
+    if later is None or later_labels is None:
+        return xgboost.train(parameters, matrix, num_boost_round=max(left, 1), xgb_model=first, verbose_eval=False)
     booster = xgboost.train(
-        PARAMETERS,
+        parameters,
         matrix,
-        num_boost_round=rounds,
-        evals=[(watched, "later")],
+        num_boost_round=left,
+        evals=[(_data(later, later_labels), "later")],
         early_stopping_rounds=PATIENCE,
         verbose_eval=False,
+        xgb_model=first,
     )
     return booster[: booster.best_iteration + 1]
+
+
+def parameters_for(labels: Floats) -> dict[str, Any]:
+    """XGBoost's parameters by how many positives there are to learn from."""
+    return PARAMETERS if labels.sum() < FEW_POSITIVES else MANY
+
+
+def _offers_alone(train: Matrix, labels: Floats, offers: int, parameters: dict[str, Any]) -> xgboost.Booster:
+    masked = train.copy()
+    masked[:, :-offers] = 0.0
+    return xgboost.train(
+        {**parameters, **OFFERS_FIRST}, _data(masked, labels), num_boost_round=OFFERS_FIRST_ROUNDS, verbose_eval=False
+    )
+
+
+def _data(matrix: Matrix, labels: Floats) -> xgboost.DMatrix:
+    return xgboost.DMatrix(matrix.astype(np.float32), label=labels, missing=np.nan)
 
 
 def margins(booster: xgboost.Booster, matrix: Matrix) -> Floats:
