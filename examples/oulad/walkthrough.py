@@ -8,6 +8,7 @@ DIR holds the public download of the Open University's learning analytics data s
 import argparse
 import contextlib
 import itertools
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -37,13 +38,13 @@ DEFINITION = "closure"
 MODEL = "vigie-churn-closure"
 COMPARED = 1_000
 LIVE_FROM = "2014-10-15T00:00:00Z"
-RATE = 10_000.0
-HEAD_START_SECONDS = 60.0
+RATE = 5_000.0
+HEAD_START_SECONDS = 90.0
 ITEMS_A_CALL = 500
+IMPORT_BATCH = 5_000
 PATIENCE_SECONDS = 900.0
 SHOWN_FIGURES = ("auc", "pr_auc", "calibration_slope", "mean_over_rate", "ece", "lift_5", "lift_10")
 OVERRIDE = "a study on two cohorts: its base rate falls from 3.4 % to 2.3 %; shown in the open, not used on students"
-REPLAY = "the champion of the first installation, played on a later presentation that its test labels reach beyond"
 AT_RISK = """{ customers(orderBy: {field: CHURN_PROBABILITY, direction: DESC}, first: 5) { edges { node {
   externalId churn { __typename ... on ChurnScore { probability band reasons(first: 3) { text direction } } }
 } } } }"""
@@ -91,13 +92,14 @@ class Walk:
                 self.promote(vigie)
             with self.step("5. One truth: training and serving read the same vectors"):
                 self.compare(vigie)
-            champion = Champion(vigie)
+        self.hand_over()
         with self.step(f"6. A second installation, whose clock begins at {LIVE_FROM}"), self._second() as vigie:
-            with self.step("7. The champion moves in, history comes by import"):
-                self.move_in(vigie, champion)
+            with self.step("7. The first one's champion serves here; history comes by import"):
+                self.move_in(vigie)
                 records = self.import_history(vigie)
             with self.step(f"8. {self.live_days} days of {LIVE} arrive over HTTP"):
                 self.play(vigie, records)
+                modelling.register_features(vigie.connection, self.screen)
                 self.compare_reads(vigie, "during the course")
             with self.step("9. Who is at risk, and why"):
                 self.ask(vigie)
@@ -170,13 +172,16 @@ class Walk:
                 landmarks=table,
                 progress=lambda said: arrived.show(f"Training: {said}"),
             )
-        self.screen.table(
-            ("slice", "rows", "students", "withdraw within 28 days"),
-            [
-                (s.name, f"{s.rows:,}", f"{s.customers:,}", f"{s.positives:,} ({s.positives / s.rows:.2%})")
-                for s in made.slices
-            ],
-        )
+        slices = [
+            (
+                part.name,
+                f"{part.rows:,}",
+                f"{part.customers:,}",
+                f"{part.positives:,} ({part.positives / part.rows:.2%})",
+            )
+            for part in made.slices
+        ]
+        self.screen.table(("slice", "rows", "students", "withdraw within 28 days"), slices)
         self.screen.table(
             ("on the test cohort", "model, 95 % interval", f"floor: {made.floor}"),
             [(name, made.figures[name].text(), made.floor_figures[name].text()) for name in SHOWN_FIGURES],
@@ -247,25 +252,35 @@ class Walk:
         for row, column in np.argwhere(different)[:5]:
             self.screen.say(f"  {ids[row]} {names[column]}: {actual[row, column]} but {expected[row, column]}")
 
-    def move_in(self, vigie: InstallationProcess, champion: "Champion") -> None:
-        """Register the champion's booster and document in the second MLflow and promote it, with the reason."""
-        with self.screen.waiting("Registering the champion"):
-            version = champion.register(vigie)
-        modelling.promote(vigie.connection, MODEL, self.screen, version=version, override=REPLAY)
-        with self.screen.waiting("Waiting until scoring serves it"):
-            until("scoring serves the champion", lambda: _serves(vigie), 120)
+    def hand_over(self) -> None:
+        """The first installation's models, aliases and promotion ledger become the second's, while neither runs."""
+        first, second = self.work / "first" / "data", self.work / "second" / "data"
+        shutil.rmtree(second, ignore_errors=True)
+        shutil.copytree(first / "mlartifacts", second / "mlartifacts")
+        for name in ("mlflow.db", "ledger.db"):
+            shutil.copy2(first / name, second / name)
+
+    def move_in(self, vigie: InstallationProcess) -> None:
+        """Wait until scoring has loaded the champion that came with the folder."""
+        with self.screen.waiting("Waiting until scoring serves the champion"):
+            until("scoring serves the champion", lambda: _serves(vigie), PATIENCE_SECONDS)
+        self.screen.say("The champion of the first installation is served by the second.")
 
     def import_history(self, vigie: InstallationProcess) -> list[ImportRecord]:
-        """What was known when the two weeks begin; the import refuses rows after the clock. Answers what follows."""
+        """Import what was known when the two weeks begin, each batch once the clock is there. Answers what follows."""
         records = course.records_of(self.folder, LIVE)
         begin_us = parse_instant(LIVE_FROM)
         history = [record for record in records if course.known_us(record) < begin_us]
         client = vigie.connection.client("ingest")
         accepted = 0
-        for start in range(0, len(history), 5_000):
-            request = ImportRequest(source_id="oulad", records=history[start : start + 5_000])
-            accepted += client.post("/internal/import", request, ImportAnswer).accepted
+        for start in range(0, len(history), IMPORT_BATCH):
+            batch = history[start : start + IMPORT_BATCH]
+            _wait_for_clock(vigie, course.known_us(batch[-1]))
+            accepted += client.post(
+                "/internal/import", ImportRequest(source_id="oulad", records=batch), ImportAnswer
+            ).accepted
         client.close()
+        _wait_for_clock(vigie, begin_us)
         self.told.live = {"history": accepted}
         self.screen.say(f"{accepted:,} records from before {LIVE_FROM}; it is {_now(vigie)} there.")
         until_us = begin_us + self.live_days * DAY_US
@@ -273,10 +288,10 @@ class Walk:
 
     def play(self, vigie: InstallationProcess, records: Sequence[ImportRecord]) -> None:
         """Send each record over HTTP once the business clock has reached it."""
-        clock, sent, began = vigie.connection.clock, 0, time.monotonic()
+        sent, began = 0, time.monotonic()
         with self.screen.waiting("Playing") as arrived:
             for instant_us, at_once in itertools.groupby(records, course.known_us):
-                until("the clock reaches the next event", lambda at=instant_us: clock.now_us() >= at, PATIENCE_SECONDS)
+                _wait_for_clock(vigie, instant_us)
                 items = [course.item(record) for record in at_once]
                 for start in range(0, len(items), ITEMS_A_CALL):
                     vigie.send(items[start : start + ITEMS_A_CALL])
@@ -297,41 +312,6 @@ class Walk:
             self.screen.say(f"{node['externalId']}: {churn.get('probability', 0):.1%} {churn.get('band', '')}")
             for reason in churn.get("reasons", []):
                 self.screen.say(f"    {'+' if reason['direction'] == 'INCREASES_RISK' else '-'} {reason['text']}")
-
-
-class Champion:
-    """A champion taken out of an installation: booster and document, with the evidence and test slice of its run."""
-
-    def __init__(self, vigie: InstallationProcess) -> None:
-        from vigie_training.registry import Registry
-
-        registry = Registry(vigie.connection.addresses.mlflow)
-        version = registry.by_alias(MODEL, CHAMPION)
-        assert version is not None
-        self._model, self._document = registry.model(version)
-        self._evidence, self._test = registry.evidence(version)
-        self._from = f"{registry.uri} {MODEL} version {version.version}"
-
-    def register(self, vigie: InstallationProcess) -> str:
-        """Log and register it in another installation's MLflow; answers the version there."""
-        from vigie_training.registry import Registry, Run
-
-        with tempfile.TemporaryDirectory() as folder:
-            version, _run_id = Registry(vigie.connection.addresses.mlflow).publish(
-                Run(
-                    model_name=MODEL,
-                    model=self._model,
-                    document=self._document,
-                    features=_model_features(),
-                    evidence=self._evidence,
-                    test=self._test,
-                    params={"taken_from": self._from},
-                    metrics={},
-                    tables={},
-                    folder=Path(folder),
-                )
-            )
-        return version.version
 
 
 def _model_features() -> tuple[Any, ...]:
@@ -396,6 +376,11 @@ def _customers(data: Path) -> list[str]:
             " LEFT JOIN customer_of c USING (member_id) ORDER BY hash(id)"
         ).fetchall()
     return [row[0] for row in rows]
+
+
+def _wait_for_clock(vigie: InstallationProcess, instant_us: int) -> None:
+    clock = vigie.connection.clock
+    until(f"the clock reaches {format_instant(instant_us)}", lambda: clock.now_us() >= instant_us, PATIENCE_SECONDS)
 
 
 def _now(vigie: InstallationProcess) -> str:
