@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 
 from tests.e2e.system import System, until
 
-CUSTOMERS = 300
+CUSTOMERS = 900
 STREAM = """subscription($after: Cursor, $filter: ScoreUpdateFilter) {
   scoreUpdated(after: $after, filter: $filter) {
     __typename

@@ -64,14 +64,14 @@ def _version(row: dict[str, Any], aliases: list[tuple[str, str]]) -> Registered:
 def _all(mlflow_url: str, path: str, key: str, parameters: dict[str, str]) -> list[dict[str, Any]]:
     """All pages of a search."""
     found: list[dict[str, Any]] = []
-    token = ""
+    page = ""
     while True:
         answer = _ask(
-            f"{mlflow_url}/api/2.0/mlflow/{path}", {**parameters, "page_token": token} if token else parameters
+            f"{mlflow_url}/api/2.0/mlflow/{path}", {**parameters, "page_token": page} if page else parameters
         )
         found += answer.get(key, [])
-        token = answer.get("next_page_token", "")
-        if not token:
+        page = answer.get("next_page_token", "")
+        if not page:
             return found
 
 

@@ -72,19 +72,19 @@ def daily_rates(mood: np.ndarray, satisfaction: np.ndarray, activity: np.ndarray
 
 def acceptance(offer: np.ndarray, age: np.ndarray, income: np.ndarray, mood: np.ndarray) -> np.ndarray:
     """True probability that a shown offer is accepted: depends on offer, age, income and mood."""
-    base = np.array([-2.0, -2.4, -1.9, -3.4, -3.1, -1.4])[offer]
+    base = np.array([-2.5, -2.6, -2.5, -3.3, -3.2, -2.1])[offer]
     fit = np.select(
         [offer == 0, offer == 1, offer == 2, offer == 3, offer == 4],
         [
-            0.5 * (income <= 1),
-            0.7 * (income >= 2),
-            0.8 * (age <= 1),
-            0.9 * ((age == 1) | (age == 2)),
-            1.1 * (income == 3),
+            1.4 * (income <= 1),
+            1.7 * (income >= 2),
+            1.8 * (age <= 1),
+            1.9 * ((age == 1) | (age == 2)),
+            2.3 * (income == 3),
         ],
         0.3,
     )
-    chance: np.ndarray = 1 / (1 + np.exp(-(base + fit + 0.5 * mood)))
+    chance: np.ndarray = 1 / (1 + np.exp(-(base + fit + 0.7 * np.clip(mood, -2, 2))))
     return chance
 
 
