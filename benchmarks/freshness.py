@@ -50,9 +50,7 @@ def run(runs: int = RUNS, samples: int = SAMPLES, burst: int = BURST_EVENTS) -> 
         floor.close()
 
 
-def _case(
-    case: str, services: "_Services", floor: "_Floor", runs: int, samples: int, note: str
-) -> dict[str, Any]:
+def _case(case: str, services: "_Services", floor: "_Floor", runs: int, samples: int, note: str) -> dict[str, Any]:
     ours: list[float] = []
     least: list[float] = []
     for _ in range(runs):
@@ -196,9 +194,7 @@ def _login(user_id: str) -> dict[str, Any]:
     """A login of a minute ago, so that the clock of a read has certainly passed it."""
     instant = from_micros(time.time_ns() // 1_000 - MINUTE_US).isoformat()
     message_id = str(uuid.uuid4())
-    return {
-        "type": "track", "event": "app.logged_in", "userId": user_id, "messageId": message_id, "timestamp": instant
-    }
+    return {"type": "track", "event": "app.logged_in", "userId": user_id, "messageId": message_id, "timestamp": instant}
 
 
 @contextlib.contextmanager

@@ -184,11 +184,13 @@ def test_internal_routes_need_the_token_and_refuse_in_words(tmp_path: Path) -> N
             return answer.status_code, answer.json()["detail"]
 
         assert refusal("/internal/read", customer_ids=["m00"], features=["nonsense"]) == (
-            400, "no such feature: nonsense"
+            400,
+            "no such feature: nonsense",
         )
         assert refusal("/internal/read", customer_ids=["m"] * 1001)[0] == 400
         assert refusal("/internal/engagement", customer_ids=[], window_days=3) == (
-            400, "a window has 1, 7, 30, 90 days, not 3"
+            400,
+            "a window has 1, 7, 30, 90 days, not 3",
         )
         assert refusal("/internal/segment-members", key="at_risk")[0] == 404
         catalogue = process.get("/internal/catalogue")

@@ -66,9 +66,7 @@ def _all(mlflow_url: str, path: str, key: str, parameters: dict[str, str]) -> li
     found: list[dict[str, Any]] = []
     page = ""
     while True:
-        answer = _ask(
-            f"{mlflow_url}/api/2.0/mlflow/{path}", {**parameters, "page_token": page} if page else parameters
-        )
+        answer = _ask(f"{mlflow_url}/api/2.0/mlflow/{path}", {**parameters, "page_token": page} if page else parameters)
         found += answer.get(key, [])
         page = answer.get("next_page_token", "")
         if not page:

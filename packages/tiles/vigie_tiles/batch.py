@@ -29,19 +29,37 @@ MOST_NAMES_BY_BITS = 120
 
 EVENT_SCHEMA = pa.schema(
     [
-        ("lane", pa.int32()), ("number", pa.int64()), ("member_id", pa.string()), ("partition", pa.int32()),
-        ("event_id", pa.string()), ("source_id", pa.string()), ("kind", pa.string()), ("name", pa.string()),
-        ("catalogued", pa.bool_()), ("anonymous_id", pa.string()), ("user_id", pa.string()),
-        ("received_at_us", pa.int64()), ("known_at_us", pa.int64()), ("timestamp_us", pa.int64()),
-        ("effective_at_us", pa.int64()), ("channel", pa.string()), ("properties", pa.string()),
-        ("measures", pa.map_(pa.string(), pa.int64())), ("traits", pa.string()), ("context", pa.string()),
+        ("lane", pa.int32()),
+        ("number", pa.int64()),
+        ("member_id", pa.string()),
+        ("partition", pa.int32()),
+        ("event_id", pa.string()),
+        ("source_id", pa.string()),
+        ("kind", pa.string()),
+        ("name", pa.string()),
+        ("catalogued", pa.bool_()),
+        ("anonymous_id", pa.string()),
+        ("user_id", pa.string()),
+        ("received_at_us", pa.int64()),
+        ("known_at_us", pa.int64()),
+        ("timestamp_us", pa.int64()),
+        ("effective_at_us", pa.int64()),
+        ("channel", pa.string()),
+        ("properties", pa.string()),
+        ("measures", pa.map_(pa.string(), pa.int64())),
+        ("traits", pa.string()),
+        ("context", pa.string()),
         ("backfilled", pa.bool_()),
     ]
 )
 MOVE_SCHEMA = pa.schema(
     [
-        ("lane", pa.int32()), ("number", pa.int64()), ("member_id", pa.string()), ("from_customer_id", pa.string()),
-        ("to_customer_id", pa.string()), ("known_at_us", pa.int64()),
+        ("lane", pa.int32()),
+        ("number", pa.int64()),
+        ("member_id", pa.string()),
+        ("from_customer_id", pa.string()),
+        ("to_customer_id", pa.string()),
+        ("known_at_us", pa.int64()),
     ]
 )
 
@@ -71,10 +89,18 @@ class Batch:
         self._db.execute(f"SET threads = {threads}; SET memory_limit = '{memory}'")
         self._db.execute("SET preserve_insertion_order = false")
         self.end, files = read_manifest(archive)
-        self._load("all_events", [archive / name for kind, name in files if kind == "events"], EVENT_SCHEMA,
-                   _event_rows(tail, self.end))
-        self._load("all_moves", [archive / name for kind, name in files if kind == "map"], MOVE_SCHEMA,
-                   _move_rows(tail, self.end))
+        self._load(
+            "all_events",
+            [archive / name for kind, name in files if kind == "events"],
+            EVENT_SCHEMA,
+            _event_rows(tail, self.end),
+        )
+        self._load(
+            "all_moves",
+            [archive / name for kind, name in files if kind == "map"],
+            MOVE_SCHEMA,
+            _move_rows(tail, self.end),
+        )
         self._prepared: tuple[FeatureSpec, ...] | None = None
 
     @property
@@ -132,8 +158,9 @@ class Batch:
         names = ", ".join(_text(name) for name in plan.names) or "''"
         self._db.execute(
             "CREATE OR REPLACE TEMP TABLE ev AS SELECT x.*, c.day FROM ("
-            " SELECT member_id, number, known_at_us AS known, effective_at_us AS eff, " + ", ".join(columns) +
-            f" FROM all_events WHERE catalogued AND name IN ({names})) x"
+            " SELECT member_id, number, known_at_us AS known, effective_at_us AS eff, "
+            + ", ".join(columns)
+            + f" FROM all_events WHERE catalogued AND name IN ({names})) x"
             " ASOF JOIN days c ON x.eff >= c.start"
         )
         self._db.execute(
@@ -284,8 +311,14 @@ class _Plan:
     def _value(self, feature: FeatureSpec) -> str:
         make: dict[str, Callable[[FeatureSpec], str]] = {
             "count": lambda row: self._count(row.events, row.where, row.window_days or 0),
-            "sum": self._sum, "trend": self._trend, "rate": self._rate, "active_days": self._active_days,
-            "streak": self._streak, "breadth": self._breadth, "recency": self._recency, "tenure": self._tenure,
+            "sum": self._sum,
+            "trend": self._trend,
+            "rate": self._rate,
+            "active_days": self._active_days,
+            "streak": self._streak,
+            "breadth": self._breadth,
+            "recency": self._recency,
+            "tenure": self._tenure,
             "engagement": self._engagement,
         }
         return make[feature.measure](feature)
@@ -379,8 +412,7 @@ class _Plan:
         first = self._aggregated(f"min(e.day) FILTER (WHERE {self._member(feature.events, feature.where)})")
         days = f"(today - {first})"
         return (
-            f"CASE WHEN {first} IS NULL THEN NULL WHEN {days} <= 91 THEN {days}"
-            f" ELSE least(3660, 7 * ({days} // 7)) END"
+            f"CASE WHEN {first} IS NULL THEN NULL WHEN {days} <= 91 THEN {days} ELSE least(3660, 7 * ({days} // 7)) END"
         )
 
     def _engagement(self, feature: FeatureSpec) -> str:
@@ -430,10 +462,18 @@ def _first_instant(day: date, zone: ZoneInfo) -> int:
 def _event_rows(tail: Sequence[tuple[Position, LogRecord]], end: int) -> list[dict[str, Any]]:
     return [
         {
-            "lane": position.lane, "number": position.number, "member_id": event.member_id, "event_id": event.event_id,
-            "source_id": event.source_id, "kind": event.kind, "name": event.name, "catalogued": event.catalogued,
-            "known_at_us": event.known_at_us, "effective_at_us": event.effective_at_us,
-            "properties": json.dumps(event.properties), "measures": list(event.measures.items()),
+            "lane": position.lane,
+            "number": position.number,
+            "member_id": event.member_id,
+            "event_id": event.event_id,
+            "source_id": event.source_id,
+            "kind": event.kind,
+            "name": event.name,
+            "catalogued": event.catalogued,
+            "known_at_us": event.known_at_us,
+            "effective_at_us": event.effective_at_us,
+            "properties": json.dumps(event.properties),
+            "measures": list(event.measures.items()),
             "traits": json.dumps(event.traits),
         }
         for position, event in tail
@@ -444,8 +484,11 @@ def _event_rows(tail: Sequence[tuple[Position, LogRecord]], end: int) -> list[di
 def _move_rows(tail: Sequence[tuple[Position, LogRecord]], end: int) -> list[dict[str, Any]]:
     return [
         {
-            "lane": position.lane, "number": position.number, "member_id": move.member_id,
-            "from_customer_id": move.from_customer_id, "to_customer_id": move.to_customer_id,
+            "lane": position.lane,
+            "number": position.number,
+            "member_id": move.member_id,
+            "from_customer_id": move.from_customer_id,
+            "to_customer_id": move.to_customer_id,
             "known_at_us": record.known_at_us,
         }
         for position, record in tail

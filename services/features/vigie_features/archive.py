@@ -37,45 +37,51 @@ Row = dict[str, Any]
 
 _POSITION: list[tuple[str, pa.DataType]] = [("lane", pa.int32()), ("number", pa.int64())]
 SCHEMAS: dict[Kind, pa.Schema] = {
-    "events": pa.schema([
-        *_POSITION,
-        ("member_id", pa.string()),
-        ("partition", pa.int32()),
-        ("event_id", pa.string()),
-        ("source_id", pa.string()),
-        ("kind", pa.string()),
-        ("name", pa.string()),
-        ("catalogued", pa.bool_()),
-        ("anonymous_id", pa.string()),
-        ("user_id", pa.string()),
-        ("received_at_us", pa.int64()),
-        ("known_at_us", pa.int64()),
-        ("timestamp_us", pa.int64()),
-        ("effective_at_us", pa.int64()),
-        ("channel", pa.string()),
-        ("properties", pa.string()),
-        ("measures", pa.map_(pa.string(), pa.int64())),
-        ("traits", pa.string()),
-        ("context", pa.string()),
-        ("backfilled", pa.bool_()),
-    ]),
-    "map": pa.schema([
-        *_POSITION,
-        ("member_id", pa.string()),
-        ("from_customer_id", pa.string()),
-        ("to_customer_id", pa.string()),
-        ("known_at_us", pa.int64()),
-    ]),
-    "consent": pa.schema([
-        *_POSITION,
-        ("member_id", pa.string()),
-        ("purpose", pa.string()),
-        ("state", pa.string()),
-        ("effective_at_us", pa.int64()),
-        ("known_at_us", pa.int64()),
-        ("source_id", pa.string()),
-        ("event_id", pa.string()),
-    ]),
+    "events": pa.schema(
+        [
+            *_POSITION,
+            ("member_id", pa.string()),
+            ("partition", pa.int32()),
+            ("event_id", pa.string()),
+            ("source_id", pa.string()),
+            ("kind", pa.string()),
+            ("name", pa.string()),
+            ("catalogued", pa.bool_()),
+            ("anonymous_id", pa.string()),
+            ("user_id", pa.string()),
+            ("received_at_us", pa.int64()),
+            ("known_at_us", pa.int64()),
+            ("timestamp_us", pa.int64()),
+            ("effective_at_us", pa.int64()),
+            ("channel", pa.string()),
+            ("properties", pa.string()),
+            ("measures", pa.map_(pa.string(), pa.int64())),
+            ("traits", pa.string()),
+            ("context", pa.string()),
+            ("backfilled", pa.bool_()),
+        ]
+    ),
+    "map": pa.schema(
+        [
+            *_POSITION,
+            ("member_id", pa.string()),
+            ("from_customer_id", pa.string()),
+            ("to_customer_id", pa.string()),
+            ("known_at_us", pa.int64()),
+        ]
+    ),
+    "consent": pa.schema(
+        [
+            *_POSITION,
+            ("member_id", pa.string()),
+            ("purpose", pa.string()),
+            ("state", pa.string()),
+            ("effective_at_us", pa.int64()),
+            ("known_at_us", pa.int64()),
+            ("source_id", pa.string()),
+            ("event_id", pa.string()),
+        ]
+    ),
 }
 
 

@@ -154,7 +154,12 @@ def holds(node: Node, columns: Mapping[str, Column], count: int) -> Bools:
 
 
 _COMPARE: dict[str, np.ufunc] = {
-    "==": np.equal, "!=": np.not_equal, "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal,
+    "==": np.equal,
+    "!=": np.not_equal,
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
 }
 
 

@@ -79,10 +79,14 @@ class Snapshot:
     def members_of(self, customer_ids: Collection[str]) -> dict[str, list[str]]:
         """The members of each customer now, in order."""
         found: dict[str, list[str]] = {customer_id: [] for customer_id in customer_ids}
-        gone = set(dict(self._rows(
-            f"SELECT member_id, customer_id FROM members WHERE until_us IS NULL AND member_id {_AMONG}",
-            (_json(customer_ids),),
-        )))
+        gone = set(
+            dict(
+                self._rows(
+                    f"SELECT member_id, customer_id FROM members WHERE until_us IS NULL AND member_id {_AMONG}",
+                    (_json(customer_ids),),
+                )
+            )
+        )
         for customer_id in found:
             if customer_id not in gone:
                 found[customer_id].append(customer_id)

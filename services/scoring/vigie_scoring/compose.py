@@ -170,9 +170,7 @@ def tile_reads(reader: TileReader) -> Callable[[Sequence[str], Sequence[FeatureS
     return read
 
 
-def _status(
-    consumer: Consumer, champions: Champions, store: Store, lag: StateLag, workers: Sequence[Worker]
-) -> Status:
+def _status(consumer: Consumer, champions: Champions, store: Store, lag: StateLag, workers: Sequence[Worker]) -> Status:
     with store.reading() as snapshot:
         counts = {table: snapshot.count(table) for table in COUNTED}
     problems = [f"{worker.name}: {worker.last_error}" for worker in workers if worker.last_error]

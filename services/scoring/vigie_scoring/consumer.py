@@ -354,15 +354,11 @@ class Consumer:
             current = record.current
             before = standing.get(current.customer_id)
             last_update = record.current if record.is_update else before.last_update if before else None
-            rows.append(
-                (current.customer_id, Standing(number, current, last_update, changes.get(current.customer_id)))
-            )
+            rows.append((current.customer_id, Standing(number, current, last_update, changes.get(current.customer_id))))
         tx.set_standing(rows)
         return changes
 
-    def _save_work_list(
-        self, tx: Transaction, findings: Findings, changed: Mapping[str, Mapping[str, float]]
-    ) -> None:
+    def _save_work_list(self, tx: Transaction, findings: Findings, changed: Mapping[str, Mapping[str, float]]) -> None:
         tx.set_work_list(
             _work_row(one, changed[key].get(one.customer_id), findings.batch)
             for key, assessed in findings.assessed.items()
@@ -421,5 +417,3 @@ def _work_row(one: Assessed, change: float | None, batch: Batch) -> WorkRow:
         last_activity_us=batch.facts[one.customer_id].last_activity_us,
         scored_at_us=score.scored_at_us if score else None,
     )
-
-

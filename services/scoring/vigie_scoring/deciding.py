@@ -125,9 +125,7 @@ def _propensities(
     found = iter(model.probabilities(np.vstack(rows)).tolist() if any(map(len, rows)) else [])
     known = set(model.document.offers)
     chances = [{offer: next(found) for offer in offers} for offers in candidates]
-    return [
-        {offer: p if offer in known else model.document.base_rate for offer, p in row.items()} for row in chances
-    ]
+    return [{offer: p if offer in known else model.document.base_rate for offer, p in row.items()} for row in chances]
 
 
 def replay(

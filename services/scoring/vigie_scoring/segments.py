@@ -50,9 +50,7 @@ class ScoreSegments:
 
     def leaving(self, standing: Sequence[MembershipRow], now_us: int) -> list[SegmentMoved]:
         """Leave records for all these memberships."""
-        return [
-            move for row in standing for move in self._moved(row.customer_id, {row.key}, set(), now_us)
-        ]
+        return [move for row in standing for move in self._moved(row.customer_id, {row.key}, set(), now_us)]
 
     def rows(self, sizes: Mapping[str, int]) -> list[SegmentRow]:
         """The segments with their number of customers."""

@@ -119,9 +119,7 @@ class Scoring:
             return self._no_decision(customer_id, channel, "MODEL_UNAVAILABLE", now_us)
         return standing
 
-    def _no_decision(
-        self, customer_id: str, channel: Channel, reason: OfferUnavailableReason, now_us: int
-    ) -> Decision:
+    def _no_decision(self, customer_id: str, channel: Channel, reason: OfferUnavailableReason, now_us: int) -> Decision:
         rejected: VerdictCode | None = "CONSENT" if reason == "CONSENT_WITHDRAWN" else None
         verdicts = [Verdict(offer=code, rejected_by=rejected) for code in self.catalogue.offers] if rejected else []
         return Decision(

@@ -30,12 +30,14 @@ from vigie_contracts.segments import (
     scores_used,
 )
 
-TABLE = FeatureTable([
-    FeatureSpec(name="logins", description="", measure="count", events=("a",), window_days=30),
-    FeatureSpec(name="logins", version=2, description="", measure="count", events=("b",), window_days=30),
-    FeatureSpec(name="recency", description="", measure="recency", events=("a",)),
-    FeatureSpec(name="age_band", description="", measure="attribute", attribute="age", categories=("young", "old")),
-])
+TABLE = FeatureTable(
+    [
+        FeatureSpec(name="logins", description="", measure="count", events=("a",), window_days=30),
+        FeatureSpec(name="logins", version=2, description="", measure="count", events=("b",), window_days=30),
+        FeatureSpec(name="recency", description="", measure="recency", events=("a",)),
+        FeatureSpec(name="age_band", description="", measure="attribute", attribute="age", categories=("young", "old")),
+    ]
+)
 VOCABULARY = Vocabulary(TABLE, ["closure"])
 
 names = st.sampled_from(["logins", "logins@2", "âge", "_x9", "churn.closure.probability", "inner", "nullable"])
@@ -99,11 +101,13 @@ checked_trees = st.recursive(
     lambda children: st.one_of(st.builds(Not, children), _several(children, And), _several(children, Or)),
     max_leaves=8,
 )
-values = st.fixed_dictionaries({
-    "logins": st.none() | st.integers(-2, 2),
-    "recency": st.none() | st.integers(-2, 2),
-    "churn.closure.band": st.none() | st.sampled_from(BANDS),
-})
+values = st.fixed_dictionaries(
+    {
+        "logins": st.none() | st.integers(-2, 2),
+        "recency": st.none() | st.integers(-2, 2),
+        "churn.closure.band": st.none() | st.sampled_from(BANDS),
+    }
+)
 
 
 def naive(node: Node, found: dict[str, Value]) -> bool:
@@ -218,7 +222,13 @@ def test_the_shipped_segments_cover_every_family(feature_repo: Path) -> None:
     table = SegmentTable.load(feature_repo, FeatureTable.load(feature_repo), ["closure"])
     families = {segment.spec.family for segment in table.without_scores}
     assert families == {
-        "demographic", "geographic", "behavioural", "psychographic", "transactional", "life_cycle", "support_model"
+        "demographic",
+        "geographic",
+        "behavioural",
+        "psychographic",
+        "transactional",
+        "life_cycle",
+        "support_model",
     }
     assert len(table.segments) >= 12
     assert len(table.with_scores) == 3

@@ -43,9 +43,7 @@ def test_feast_apply_registers_what_the_table_declares(feature_repo: Path, tmp_p
         assert registry.execute("SELECT count(*) FROM feature_views").fetchone() == (1,)
 
 
-def test_settings_without_a_data_directory_say_what_to_set(
-    feature_repo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_without_a_data_directory_say_what_to_set(feature_repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VIGIE_DATA", raising=False)
     with pytest.raises(FeastConfigError, match="set VIGIE_DATA to Vigie's data directory, as an absolute path"):
         load_repo_config(feature_repo, feature_repo / "feature_store.yaml")

@@ -24,8 +24,18 @@ ACTS = [
 ]  # fmt: skip
 BY_THE_INSTITUTION = {"message.sent", "offer.shown", "ticket.resolved", "salary.received", "fee.charged"}
 CATEGORIES = {
-    "digital", "payments", "goals", "learning", "service", "messaging", "offers", "feedback", "lifecycle", "branch",
-    "settings", "money",
+    "digital",
+    "payments",
+    "goals",
+    "learning",
+    "service",
+    "messaging",
+    "offers",
+    "feedback",
+    "lifecycle",
+    "branch",
+    "settings",
+    "money",
 }
 
 

@@ -59,8 +59,6 @@ class FeatureState:
         reads = customer_reads(members, tiles, t_us)
         matrix = kernel.finalise(LAYOUT, TABLE.features, [row.blobs for row in reads], [row.t_us for row in reads])
         return {
-            read.customer_id: tuple(
-                int(value) if known else None for value, known in zip(values, valid, strict=True)
-            )
+            read.customer_id: tuple(int(value) if known else None for value, known in zip(values, valid, strict=True))
             for read, values, valid in zip(reads, matrix.values, matrix.valid, strict=True)
         }

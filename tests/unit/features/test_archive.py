@@ -76,7 +76,11 @@ def test_the_archive_holds_exactly_the_rows_of_the_log(tmp_path: Path) -> None:
     manifest = load_manifest(archive.folder)
     assert manifest.end == {0: len(log)}
     assert [(file.first, file.last) for file in manifest.files if file.kind == "events"] == [
-        (1, 90), (91, 180), (181, 270), (271, 360), (361, 400)
+        (1, 90),
+        (91, 180),
+        (181, 270),
+        (271, 360),
+        (361, 400),
     ]
     assert sum(file.rows for file in manifest.files if file.kind == "events") == len(expected(log, found)["events"])
 

@@ -15,7 +15,7 @@ TEXTS = (
     "logins == 1",
     "logins != 1 and recency not in (0, 2)",
     "not (logins >= 1 or recency is null)",
-    "age_band in (\"old\") or not logins@2 < 1",
+    'age_band in ("old") or not logins@2 < 1',
     "",
     "recency is not null and (logins <= 0 or logins@2 > 1)",
 )
@@ -63,19 +63,26 @@ def test_an_exclusive_family_takes_the_first_that_holds() -> None:
 def test_moves_are_leaves_then_enters_and_a_new_version_is_both() -> None:
     found = moved("c", {"a": 1, "b": 1, "c": 1}, {"b": 2, "c": 1, "d": 1}, 7, Position(0, 3))
     assert [(move.key, move.version, move.entered) for move in found] == [
-        ("a", 1, False), ("b", 1, False), ("b", 2, True), ("d", 1, True)
+        ("a", 1, False),
+        ("b", 1, False),
+        ("b", 2, True),
+        ("d", 1, True),
     ]
     assert {(move.customer_id, move.at_us, move.cause) for move in found} == {("c", 7, Position(0, 3))}
 
 
 def test_a_customer_is_touched_by_its_last_record_under_the_map_after_the_batch() -> None:
-    batch = read_batch(entries([
-        event("b", "app.logged_in", NOW_US, event_id="1"),
-        event("a", "app.logged_in", NOW_US, event_id="2"),
-        MapChanged(moves=[MapMove("b", "b", "a")], known_at_us=NOW_US, because=""),
-        event("b", "app.logged_in", NOW_US, event_id="3"),
-        event("x", "app.logged_in", NOW_US, event_id="4"),
-    ]))
+    batch = read_batch(
+        entries(
+            [
+                event("b", "app.logged_in", NOW_US, event_id="1"),
+                event("a", "app.logged_in", NOW_US, event_id="2"),
+                MapChanged(moves=[MapMove("b", "b", "a")], known_at_us=NOW_US, because=""),
+                event("b", "app.logged_in", NOW_US, event_id="3"),
+                event("x", "app.logged_in", NOW_US, event_id="4"),
+            ]
+        )
+    )
     assert causes(batch, {"a": "a", "b": "a", "x": "x"}) == {
         "a": Cause(Position(0, 4), "event"),
         "b": Cause(Position(0, 3), "map"),

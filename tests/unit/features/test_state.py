@@ -128,18 +128,23 @@ def clear_and_advance(state: FeatureState, expected: int, number: int) -> None:
 def test_a_merge_moves_the_member_and_its_undo_brings_it_back(tmp_path: Path) -> None:
     state = FeatureState(tmp_path)
     at = NOW_US - HOUR_US
-    state.consume([
-        event("a", "app.logged_in", at, event_id="1"),
-        event("b", "app.logged_in", at, event_id="2"),
-        MapChanged(moves=[MapMove("b", "b", "a")], known_at_us=at, because="same user id"),
-    ])
+    state.consume(
+        [
+            event("a", "app.logged_in", at, event_id="1"),
+            event("b", "app.logged_in", at, event_id="2"),
+            MapChanged(moves=[MapMove("b", "b", "a")], known_at_us=at, because="same user id"),
+        ]
+    )
     logins = list(TABLE.by_key).index("login_count_30d")
     merged = {customer_id: vector[logins] for customer_id, vector in state.vectors(NOW_US).items()}
     state.consume([MapChanged(moves=[MapMove("b", "a", "b")], known_at_us=at + 1, because="undone")])
     undone = {customer_id: vector[logins] for customer_id, vector in state.vectors(NOW_US).items()}
     assert (merged, undone) == ({"a": 2}, {"a": 1, "b": 1})
     assert [(hint.customer_id, hint.why) for hint in changes(state)] == [
-        ("a", "map"), ("b", "map"), ("a", "map"), ("b", "map")
+        ("a", "map"),
+        ("b", "map"),
+        ("a", "map"),
+        ("b", "map"),
     ]
     assert standing(state).keys() == {"a", "b"}
 
@@ -242,6 +247,4 @@ def _reads(snapshot: Snapshot, state: FeatureState) -> list[engagement.CustomerR
 
 
 def _owners(found: list[LogRecord]) -> dict[str, str]:
-    return {
-        move.member_id: move.to_customer_id for one in found if isinstance(one, MapChanged) for move in one.moves
-    }
+    return {move.member_id: move.to_customer_id for one in found if isinstance(one, MapChanged) for move in one.moves}

@@ -24,10 +24,7 @@ def said(world):
 
 def decisions(world, customer_id):
     with world.store.reading() as snapshot:
-        return {
-            channel: decision
-            for (_, channel), decision in snapshot.decisions([customer_id], world.now_us).items()
-        }
+        return {channel: decision for (_, channel), decision in snapshot.decisions([customer_id], world.now_us).items()}
 
 
 def test_a_change_is_scored_with_its_read_point_reasons_band_and_vector(world):

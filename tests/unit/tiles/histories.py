@@ -27,17 +27,38 @@ ZONES = {
     "America/New_York": "2026-11-01T00:00:00Z",  # a day of 25 hours
 }
 NAMES = (
-    "app.logged_in", "card.used", "transfer.made", "savings_goal.set", "message.sent", "message.opened",
-    "offer.shown", "offer.declined", "notification_setting.changed", "account.opened", "help.viewed",
-    "ticket.resolved", "not.catalogued",
+    "app.logged_in",
+    "card.used",
+    "transfer.made",
+    "savings_goal.set",
+    "message.sent",
+    "message.opened",
+    "offer.shown",
+    "offer.declined",
+    "notification_setting.changed",
+    "account.opened",
+    "help.viewed",
+    "ticket.resolved",
+    "not.catalogued",
 )
 PROPERTIES: tuple[dict[str, Any], ...] = (
-    {}, {"direction": "in"}, {"direction": "out"}, {"enabled": False}, {"enabled": "false"}, {"enabled": 0},
-    {"direction": None}, {"enabled": True, "direction": "in"},
+    {},
+    {"direction": "in"},
+    {"direction": "out"},
+    {"enabled": False},
+    {"enabled": "false"},
+    {"enabled": 0},
+    {"direction": None},
+    {"enabled": True, "direction": "in"},
 )
 TRAITS: tuple[dict[str, Any], ...] = (
-    {"age_band": "25-34"}, {"age_band": None}, {"age_band": 25}, {"region": "north", "income_band": "high"},
-    {"region": True}, {"digital_affinity": "low", "age_band": "65+"}, {"locale": "fr"},
+    {"age_band": "25-34"},
+    {"age_band": None},
+    {"age_band": 25},
+    {"region": "north", "income_band": "high"},
+    {"region": True},
+    {"digital_affinity": "low", "age_band": "65+"},
+    {"locale": "fr"},
 )
 DISTANCES_DAYS = (0, 1, 2, 7, 14, 30, 60, 90, 91, 92, 180, 181, 400, 3700)
 

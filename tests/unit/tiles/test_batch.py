@@ -67,7 +67,7 @@ def test_large_sums_stay_exact(tmp_path: Path) -> None:
 
 
 def test_names_with_quotes_dots_and_accents_are_only_names(tmp_path: Path) -> None:
-    rows = table(feature("it's \"odd\"", "count", events=("l'été.vu",), where={"a.b": "o'clock"}, window_days=7))
+    rows = table(feature('it\'s "odd"', "count", events=("l'été.vu",), where={"a.b": "o'clock"}, window_days=7))
     properties = ({"a.b": "o'clock"}, {"a": {"b": "o'clock"}})
     log = log_of(*(event(NOON - 1 - i, "l'été.vu", properties=found) for i, found in enumerate(properties)))
     assert read(write_archive(tmp_path, log), Label("m1", NOON), rows=rows) == [[1]]

@@ -100,7 +100,10 @@ def test_a_service_answers_all_its_features(store: FeatureStore) -> None:
         {"logins": 1, "logins@2": 3, "silence": 72, "spent": MOST + 2}
     ]
     assert sorted(job.metadata.features) == [
-        "customer_tiles:logins", "customer_tiles:logins@2", "customer_tiles:silence", "customer_tiles:spent",
+        "customer_tiles:logins",
+        "customer_tiles:logins@2",
+        "customer_tiles:silence",
+        "customer_tiles:spent",
     ]
 
 

@@ -152,8 +152,15 @@ def test_recency_never_falls_when_a_day_has_25_hours(ask: Engine) -> None:
 
 
 def test_a_rate_has_its_own_value_for_nothing_of_nothing(ask: Engine) -> None:
-    row = feature("n", "rate", events=("message.opened",), denominator=("message.sent",), window_days=7,
-                  zero_over_zero=0, x_over_zero=1000)
+    row = feature(
+        "n",
+        "rate",
+        events=("message.opened",),
+        denominator=("message.sent",),
+        window_days=7,
+        zero_over_zero=0,
+        x_over_zero=1000,
+    )
     opened = [event(T - 1 - i, "message.opened") for i in range(2)]
     sent = [event(T - 9 - i, "message.sent") for i in range(3)]
     assert [ask(row), ask(row, *opened), ask(row, *sent), ask(row, *opened, *sent)] == [0, 1000, 0, 666]
@@ -210,8 +217,11 @@ def test_tenure_counts_from_the_first(days: int, value: int, ask: Engine) -> Non
 
 
 def test_recency_tenure_and_attributes_of_a_silent_customer_are_null(ask: Engine) -> None:
-    rows = [feature("r", "recency", events=LOGIN), feature("t", "tenure", events=LOGIN),
-            feature("a", "attribute", attribute="age_band", categories=("a",))]
+    rows = [
+        feature("r", "recency", events=LOGIN),
+        feature("t", "tenure", events=LOGIN),
+        feature("a", "attribute", attribute="age_band", categories=("a",)),
+    ]
     assert [ask(row) for row in rows] == [None, None, None]
 
 

@@ -58,9 +58,7 @@ def finalise(
         return _chunk(plan, blobs_by_row, t_us)
     instants = np.empty(rows, dtype=np.int64)
     instants[:] = t_us
-    parts = [
-        _chunk(plan, blobs_by_row[at : at + _CHUNK], instants[at : at + _CHUNK]) for at in range(0, rows, _CHUNK)
-    ]
+    parts = [_chunk(plan, blobs_by_row[at : at + _CHUNK], instants[at : at + _CHUNK]) for at in range(0, rows, _CHUNK)]
     return Matrix(np.concatenate([part.values for part in parts]), np.concatenate([part.valid for part in parts]))
 
 

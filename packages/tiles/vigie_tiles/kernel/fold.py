@@ -149,9 +149,7 @@ def _combined(layout: Layout, key: Ints, value: Ints) -> tuple[Ints, Ints]:
     return key[starts], np.where(kind == Kind.FIRST, np.minimum.reduceat(value, starts), added)
 
 
-def _merged(
-    layout: Layout, aged: States, increments: tuple[Ints, Ints]
-) -> tuple[Ints, Ints, Ints]:
+def _merged(layout: Layout, aged: States, increments: tuple[Ints, Ints]) -> tuple[Ints, Ints, Ints]:
     """Old cells and increments as one sorted (member, code, value)."""
     new_key, new_value = increments
     key, value = aged.member << _CODE_BITS | aged.code, aged.value
