@@ -1,11 +1,13 @@
 """Sends the simulated bank through the running system, with progress shown."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 
+import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from vigie_contracts.instants import DAY_US
-from vigie_simulator.stream import Sent, Simulation, begin, send_history, send_live
+from vigie_simulator.stream import FILE, Sent, Simulation, begin, send_history, send_live
 
 from vigie_cli.connection import Connection
 from vigie_cli.screen import Screen
@@ -19,6 +21,18 @@ class Bank:
     customers: int
     days: int
     activity: float = 1.0
+
+
+def bank_of(data: Path, *, seed: int | None, customers: int | None, days: int, default: Bank) -> Bank:
+    """The bank that was asked for; what was not asked for is as the data directory has it, else as in `default`."""
+    path = data / FILE
+    found = msgspec.json.decode(path.read_bytes(), type=Simulation) if path.exists() else default
+    return Bank(
+        seed=found.seed if seed is None else seed,
+        customers=found.customers if customers is None else customers,
+        days=days,
+        activity=found.activity,
+    )
 
 
 def simulation(connection: Connection, bank: Bank) -> Simulation:

@@ -1,14 +1,19 @@
 """The parts of the demo that need no running system."""
 
+from pathlib import Path
+
+import msgspec
 import pytest
 from vigie_cli.demo.flow import _is_folded, _is_scored, in_words
 from vigie_cli.demo.graph import AT_RISK, UPDATES, items
 from vigie_cli.demo.live import following, moved_to_now
+from vigie_cli.simulating import Bank as Bank_
+from vigie_cli.simulating import bank_of
 from vigie_contracts.errors import Unavailable
 from vigie_contracts.instants import DAY_US, ClockSetting, parse_instant
 from vigie_kit.clock import Clock
 from vigie_simulator.bank import Bank
-from vigie_simulator.stream import Simulation
+from vigie_simulator.stream import FILE, Simulation
 
 NOON = parse_instant("2026-06-01T12:00:00Z")
 SIMULATION = Simulation(
@@ -97,3 +102,11 @@ def test_folding_is_done_when_state_and_archive_have_caught_up() -> None:
 def test_scoring_is_done_when_nothing_waits_for_loaded_models(change: dict[str, object], done: bool) -> None:
     status = {"lag": {"changes": 0}, "counts": {"pending": 0}, "rescoring": {"churn": {"version": "1", "after": None}}}
     assert _is_scored({**status, **change}) is done
+
+
+def test_a_second_run_continues_with_the_bank_that_is_there(tmp_path: Path) -> None:
+    default = Bank_(seed=7, customers=1_000, days=150)
+    assert bank_of(tmp_path, seed=None, customers=None, days=150, default=default) == default
+    (tmp_path / FILE).write_bytes(msgspec.json.encode(SIMULATION))
+    assert bank_of(tmp_path, seed=None, customers=None, days=150, default=default) == Bank_(3, 40, 150)
+    assert bank_of(tmp_path, seed=None, customers=90, days=150, default=default) == Bank_(3, 90, 150)

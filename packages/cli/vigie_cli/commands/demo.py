@@ -20,18 +20,19 @@ SEED = 7
 @feature_repo_option
 @click.option("--port-base", type=click.IntRange(1024, 65_000), default=DEFAULT_BASE, show_default=True,
               help="First of five ports in a row.")  # fmt: skip
-@click.option("--customers", type=click.IntRange(50), envvar="DEMO_CUSTOMERS", default=CUSTOMERS, show_default=True,
-              help="How many simulated customers (DEMO_CUSTOMERS).")  # fmt: skip
+@click.option("--customers", type=click.IntRange(50), envvar="DEMO_CUSTOMERS",
+              help=f"How many simulated customers (DEMO_CUSTOMERS); default: as before, else {CUSTOMERS}.")  # fmt: skip
 @click.option("--once", is_flag=True, default=lambda: os.environ.get("DEMO_ONCE", "") not in ("", "0"),
               help="Stop everything at the end (DEMO_ONCE=1).")  # fmt: skip
-def demo(data: Path, feature_repo: Path | None, port_base: int, customers: int, once: bool) -> None:
+def demo(data: Path, feature_repo: Path | None, port_base: int, customers: int | None, once: bool) -> None:
     """Start everything on a SIMULATED bank, train, promote, show who is at risk; stay until Ctrl-C."""
     from vigie_cli.demo import flow
     from vigie_cli.screen import Screen
-    from vigie_cli.simulating import Bank
+    from vigie_cli.simulating import Bank, bank_of
 
     screen = Screen()
-    bank = Bank(seed=SEED, customers=customers, days=DAYS)
+    default = Bank(seed=SEED, customers=CUSTOMERS, days=DAYS)
+    bank = bank_of(data, seed=None, customers=customers, days=DAYS, default=default)
     wanted = Wanted(data=data.resolve(), feature_repo=resolve_feature_repo(feature_repo), port_base=port_base)
     screen.title("1. Start: four services and MLflow on this machine")
     screen.say(f"Data lie in {wanted.data}. Every customer you will see is SIMULATED.")

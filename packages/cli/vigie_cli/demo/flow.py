@@ -20,6 +20,7 @@ from vigie_cli.system import System
 
 FOLD_SECONDS = 600.0
 SCORE_SECONDS = 600.0
+LOAD_SECONDS = 20.0
 UPDATE_SECONDS = 180.0
 SHOWN_CUSTOMERS = 3
 SHOWN_UPDATES = 5
@@ -69,11 +70,32 @@ def make_models(connection: Connection, screen: Screen) -> None:
     screen.title("3. Models: trained on point-in-time features, judged by the gate, promoted in MLflow")
     register_features(connection, screen)
     for kind in KINDS:
-        version = champion(connection.addresses.mlflow, model_name(connection, kind))
-        if version is not None:
+        name = model_name(connection, kind)
+        version = champion(connection.addresses.mlflow, name)
+        problem = None if version is None else await_loading(connection, name, version, screen)
+        if version is None:
+            train_and_promote(connection, kind, screen)
+        elif problem is None:
             screen.say(f"{kind}: version {version} is champion already.")
         else:
+            screen.say(f"{kind}: the champion is not served ({problem}); training another.")
             train_and_promote(connection, kind, screen)
+
+
+def await_loading(connection: Connection, name: str, version: str, screen: Screen) -> str | None:
+    """None as soon as scoring serves this version; what scoring says when it does not in a while."""
+    client = connection.client("scoring")
+    deadline = time.monotonic() + LOAD_SECONDS
+    try:
+        with screen.waiting(f"Loading {name}"):
+            while time.monotonic() < deadline:
+                status = client.get("/internal/status", dict[str, Any])
+                if status["rescoring"].get(name, {}).get("version") == version:
+                    return None
+                time.sleep(POLL_SECONDS)
+    finally:
+        client.close()
+    return "; ".join(status["problems"]) or "scoring does not say why"
 
 
 def await_scores(connection: Connection, screen: Screen) -> None:
