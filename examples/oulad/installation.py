@@ -36,9 +36,7 @@ class InstallationProcess:
         self._folder.mkdir(parents=True, exist_ok=True)
         command = [*self._command, "--port-base", str(free_port_base()), "--json"]
         with (self._folder / "up.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-            )
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=_environment())
         assert self._process.stdout is not None
         try:
             line = self._process.stdout.readline()
@@ -114,6 +112,11 @@ def until(what: str, look: Callable[[], T | None], seconds: float) -> T:
             return found
         time.sleep(0.25)
     raise Unavailable(f"not within {seconds:.0f} s: {what}")
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what MLflow's client and a developer's settings leave in it: they would point to another Vigie."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("VIGIE_", "MLFLOW_"))}
 
 
 def free_port_base() -> int:

@@ -161,7 +161,7 @@ class Walk:
         where = vigie.connection
         modelling.register_features(where, self.screen)
         table = course.landmarks(where.data / "archive", *self.cohorts)
-        with self.screen.waiting("Training") as arrived:
+        with self.screen.waiting("Training") as arrived, self._notices_to_log():
             made = training.train(
                 "churn",
                 data=where.data,
@@ -189,6 +189,12 @@ class Walk:
         self.screen.say(f"{made.model_name} version {made.version}: {made.url}")
         self.screen.say(f"spec hash {made.spec_hash}, {made.seconds:.0f} s")
         self.told.training = msgspec.to_builtins(made)
+
+    @contextlib.contextmanager
+    def _notices_to_log(self) -> Iterator[None]:
+        """What libraries print while they train goes to training.log; errors arrive as exceptions all the same."""
+        with (self.work / "training.log").open("a") as log, contextlib.redirect_stderr(log):
+            yield
 
     def promote(self, vigie: InstallationProcess) -> None:
         """The gate's points; where it refuses, the override is open and stands in the ledger."""
