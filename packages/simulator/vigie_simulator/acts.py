@@ -54,7 +54,7 @@ ACTS: tuple[Act, ...] = (
     Act("branch.visited", 0.004, by_activity=False),
     Act("event.attended", 0.0008, mood=0.4, by_activity=False),
     Act("app.uninstalled", 0.0004, satisfaction=-1.0, by_activity=False),
-    Act("offer.shown", 0.022, by_activity=False),
+    Act("offer.shown", 0.03, by_activity=False),
 )
 _HOUR_WEIGHTS = np.array([1, 1, 1, 1, 1, 2, 4, 7, 8, 7, 6, 6, 8, 7, 6, 6, 7, 8, 9, 9, 8, 6, 4, 2], float)
 HOUR_SHARES = _HOUR_WEIGHTS / _HOUR_WEIGHTS.sum()
@@ -72,15 +72,15 @@ def daily_rates(mood: np.ndarray, satisfaction: np.ndarray, activity: np.ndarray
 
 def acceptance(offer: np.ndarray, age: np.ndarray, income: np.ndarray, mood: np.ndarray) -> np.ndarray:
     """True probability that a shown offer is accepted: depends on offer, age, income and mood."""
-    base = np.array([-2.5, -2.6, -2.5, -3.3, -3.2, -2.1])[offer]
+    base = np.array([-3.0, -3.2, -3.0, -3.6, -3.6, -2.3])[offer]
     fit = np.select(
         [offer == 0, offer == 1, offer == 2, offer == 3, offer == 4],
         [
-            1.4 * (income <= 1),
-            1.7 * (income >= 2),
-            1.8 * (age <= 1),
-            1.9 * ((age == 1) | (age == 2)),
-            2.3 * (income == 3),
+            2.5 * (income <= 1),
+            2.9 * (income >= 2),
+            2.8 * (age <= 1),
+            2.8 * ((age == 1) | (age == 2)),
+            3.5 * (income == 3),
         ],
         0.3,
     )
