@@ -1,4 +1,4 @@
-"""The walk-through of examples/oulad on the real data: small in every run, whole under the mark `large`."""
+"""The walk-through of examples/oulad on the real data: one module, and whole; both under the mark `large`."""
 
 import json
 import os
@@ -49,6 +49,7 @@ def assert_students_at_risk_have_reasons(figures: dict[str, Any]) -> None:
     assert all(node["externalId"].endswith("-AAA-2014J") for node in figures["at_risk"])
 
 
+@pytest.mark.large
 @pytest.mark.timeout(900)
 def test_one_module_goes_from_files_to_students_at_risk_with_reasons(
     repository: Path, test_data: Path, tmp_path: Path

@@ -9,6 +9,7 @@ from pathlib import Path
 from vigie_cli.addresses import HOST, addresses, ports
 from vigie_cli.credentials import SOURCE_ID, Credentials
 
+FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 SERVICES = ("ingest", "features", "scoring", "gateway")
 
 
@@ -45,8 +46,10 @@ def programs(data: Path, feature_repo: Path, base: int, credentials: Credentials
 
 def _environment(data: Path, feature_repo: Path, base: int, credentials: Credentials) -> dict[str, str]:
     where = addresses(base)
+    # Another MLflow's address in this shell must not lead our services there.
+    inherited = {key: value for key, value in os.environ.items() if key not in FOREIGN}
     return {
-        **os.environ,
+        **inherited,
         "TZ": "UTC",
         "PYTHONUNBUFFERED": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
