@@ -110,7 +110,9 @@ def main() -> None:
         ],
         check=True,
     )
-    uv = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
+    # Compiled at once: Feast and MLflow take ten seconds to import from source, in every process, where Python may not
+    # write bytecode itself.
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--compile-bytecode", "--python", sys.executable]
     settings = environment()
     editable = [part for member in MEMBERS for part in ("-e", str(ROOT / member))]
     try:
