@@ -3,6 +3,7 @@
 Importing this module imports mlflow (seconds); only training and promotion do.
 """
 
+import logging
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from tempfile import TemporaryDirectory
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
@@ -40,7 +42,9 @@ from vigie_contracts.models import (
 
 from vigie_training import evidence as papers
 from vigie_training.evidence import COMPLEXITY_TAG, Evidence, TestSlice
-from vigie_training.train import CalibratedModel
+from vigie_training.train import THREADS, CalibratedModel
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 GATE_TAG = "vigie.gate"
@@ -95,9 +99,8 @@ class Registry:
                     mlflow.log_dict(msgspec.to_builtins(table), name)
                 mlflow.log_artifacts(str(run.folder))
                 self._log_evidence(run)
-                number = self._log_model(run)
-            for key, value in tags.items():
-                self._client.set_model_version_tag(run.model_name, number, key, value)
+                source, model_id = self._log_model(run)
+            number = self._register(run.model_name, source, active.info.run_id, tags, model_id)
             self._client.set_registered_model_alias(run.model_name, CHALLENGER, number)
             return self.version(run.model_name, number), active.info.run_id
 
@@ -164,14 +167,15 @@ class Registry:
             if not boosters or not documents:
                 raise NotFound(what)
             document = decode_document(documents[0].read_bytes())
-            return CalibratedModel(xgboost.Booster(model_file=str(boosters[0])), document.calibrator), document
+            booster = xgboost.Booster({"nthread": THREADS}, model_file=str(boosters[0]))
+            return CalibratedModel(booster, document.calibrator), document
 
     def _log_evidence(self, run: Run) -> None:
         with TemporaryDirectory(prefix="vigie-gate-") as folder:
             papers.write(Path(folder), run.evidence, run.test)
             mlflow.log_artifacts(folder, papers.FOLDER)
 
-    def _log_model(self, run: Run) -> str:
+    def _log_model(self, run: Run) -> tuple[str, str]:
         with TemporaryDirectory(prefix="vigie-model-") as folder:
             booster, document = Path(folder) / BOOSTER_FILE, Path(folder) / MODEL_FILE
             run.model.booster.save_model(str(booster))
@@ -183,10 +187,16 @@ class Registry:
                 signature=signature(run.features, run.document.offers),
                 input_example=input_example(run.document, run.features),
                 pip_requirements=requirements(),
-                registered_model_name=run.model_name,
-                await_registration_for=0,
             )
-        return str(logged.registered_model_version)
+        return logged.model_uri, logged.model_id
+
+    def _register(self, name: str, source: str, run_id: str, tags: dict[str, str], model_id: str) -> str:
+        if not self._client.search_registered_models(f"name = '{name}'"):
+            self._client.create_registered_model(name)
+        made = self._client.create_model_version(
+            name, source, run_id, tags=tags, await_creation_for=0, model_id=model_id
+        )
+        return str(made.version)
 
     @contextmanager
     def _answering(self, missing: str = "") -> Iterator[None]:

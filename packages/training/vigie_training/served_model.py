@@ -4,9 +4,11 @@ This file is copied into the model (models from code): no pickle. Artifacts: `bo
 """
 
 import json
+from typing import Any
 
 import mlflow.pyfunc
 import numpy as np
+import pandas as pd
 import xgboost
 from mlflow.models import set_model
 
@@ -14,13 +16,13 @@ from mlflow.models import set_model
 class VigieModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Orders the columns as it was trained, predicts margins, maps them to probabilities."""
 
-    def load_context(self, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    def load_context(self, context: Any) -> None:
         """Read both artifacts."""
         with open(context.artifacts["document"], encoding="utf-8") as file:
             self.document = json.load(file)
-        self.booster = xgboost.Booster(model_file=context.artifacts["booster"])
+        self.booster = xgboost.Booster({"nthread": 1}, model_file=context.artifacts["booster"])
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
         """Probabilities, float64 (n,), of a data frame with one column a feature (null: NaN), in any order."""
         columns = self.document["features"] + self.document["offers"]
         rows = model_input[columns].to_numpy(dtype=np.float32, na_value=np.nan)

@@ -19,6 +19,8 @@ PATIENCE = 30
 FOLDS = 5
 SEED = 7
 FEW_POSITIVES = 1_000
+THREADS = 1
+"""Two OpenMP threads on two busy cores wait for each other: measured ten times slower beside running services."""
 PARAMETERS: dict[str, Any] = {
     "objective": "binary:logistic",
     "eval_metric": "logloss",
@@ -30,7 +32,7 @@ PARAMETERS: dict[str, Any] = {
     "min_child_weight": 2.0,
     "lambda": 5.0,
     "seed": SEED,
-    "nthread": 2,
+    "nthread": THREADS,
 }
 """For fewer than 1,000 positives, which carry few interactions."""
 MANY: dict[str, Any] = {**PARAMETERS, "max_depth": 3, "eta": 0.06}
@@ -120,7 +122,7 @@ def _offers_alone(train: Matrix, labels: Floats, offers: int, parameters: dict[s
 
 
 def _data(matrix: Matrix, labels: Floats) -> xgboost.DMatrix:
-    return xgboost.DMatrix(matrix.astype(np.float32), label=labels, missing=np.nan)
+    return xgboost.DMatrix(matrix.astype(np.float32), label=labels, missing=np.nan, nthread=THREADS)
 
 
 def margins(booster: xgboost.Booster, matrix: Matrix) -> Floats:
@@ -131,6 +133,6 @@ def margins(booster: xgboost.Booster, matrix: Matrix) -> Floats:
 
 def importance(booster: xgboost.Booster, matrix: Matrix, names: Sequence[str]) -> list[tuple[str, float]]:
     """Features by their mean absolute TreeSHAP contribution (log-odds) over the rows, largest first."""
-    data = xgboost.DMatrix(matrix.astype(np.float32), missing=np.nan)
+    data = xgboost.DMatrix(matrix.astype(np.float32), missing=np.nan, nthread=THREADS)
     found = np.abs(np.asarray(booster.predict(data, pred_contribs=True))[:, :-1]).mean(axis=0)
     return sorted(zip(names, (float(value) for value in found), strict=True), key=lambda pair: -pair[1])

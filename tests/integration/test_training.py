@@ -1,0 +1,254 @@
+"""Training against a real MLflow server: logs, registers, passes the gate or not, promotes, rolls back."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import xgboost
+from mlflow import MlflowClient
+from vigie_contracts.errors import Conflict, InvalidInput, NotFound, Unavailable
+from vigie_contracts.features import FeatureTable
+from vigie_contracts.instants import DAY_US
+from vigie_contracts.models import BOOSTER_FILE, MODEL_FILE, PROPENSITY_MODEL, SPEC_HASH_TAG, decode_document
+from vigie_kit.clock import Clock
+from vigie_scoring.loaded import load_model
+from vigie_training import main
+from vigie_training.calibration import calibrate
+from vigie_training.main import TrainedRun
+from vigie_training.registry import Registry
+
+from tests.integration.training_fixtures import free_port, mlflow_server
+from tests.integration.training_world import FEATURE_REPO, OFFERS, START_US, data_directory, made_up_bank
+
+CHURN = "vigie-churn-closure"
+DAYS = 130
+CUSTOMERS = 500
+
+
+class Lab:
+    """A data directory, its clock, a registry, and a churn model trained once."""
+
+    def __init__(self, data: Path, clock: Clock, uri: str) -> None:
+        self.data, self.clock, self.uri = data, clock, uri
+        self.client = MlflowClient(tracking_uri=uri)
+        self.said: list[str] = []
+        self.first = self.train("churn")
+
+    def train(self, kind: str, **more: object) -> TrainedRun:
+        return main.train(
+            kind,  # type: ignore[arg-type]
+            data=self.data,
+            feature_repo=FEATURE_REPO,
+            mlflow_uri=self.uri,
+            clock=self.clock,
+            progress=self.said.append,
+            **more,  # type: ignore[arg-type]
+        )
+
+    def promote(self, name: str, **more: str) -> main.GateReport:
+        return main.promote(
+            name,
+            data=self.data,
+            mlflow_uri=self.uri,
+            clock=self.clock,
+            who="tester",
+            **more,  # type: ignore[arg-type]
+        )
+
+    def rollback(self, name: str) -> main.LedgerRow:
+        return main.rollback(name, data=self.data, mlflow_uri=self.uri, clock=self.clock, who="tester")
+
+    def artifacts(self, run: TrainedRun, folder: Path) -> Path:
+        """The logged model's files."""
+        mlflow.set_tracking_uri(self.uri)
+        return Path(
+            mlflow.artifacts.download_artifacts(f"models:/{run.model_name}/{run.version}", dst_path=str(folder))
+        )
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("training")
+    clock = data_directory(folder / "data", made_up_bank(customers=CUSTOMERS, days=DAYS), days=DAYS)
+    with mlflow_server(folder) as uri:
+        yield Lab(folder / "data", clock, uri)
+
+
+def test_a_run_leaves_its_papers_and_a_challenger(lab: Lab) -> None:
+    run = lab.client.get_run(lab.first.run_id)
+    files = {file.path for file in lab.client.list_artifacts(lab.first.run_id)}
+    assert files >= {"model_card.md", "reliability.png", "lift.png", "top_features.png", "figures.json", "gate"}
+    assert run.data.tags[SPEC_HASH_TAG] == lab.first.spec_hash
+    assert run.data.params["split"] == "time"
+    assert run.data.metrics["auc"] == lab.first.figures["auc"].value
+    assert run.data.metrics["auc_low"] < run.data.metrics["auc"] < run.data.metrics["auc_high"]
+    version = Registry(lab.uri).version(CHURN, lab.first.version)
+    assert version.tags[SPEC_HASH_TAG] == lab.first.spec_hash
+    assert (
+        "challenger"
+        in Registry(lab.uri).version(CHURN, lab.client.get_model_version_by_alias(CHURN, "challenger").version).aliases
+    )
+    assert any("through Feast" in said for said in lab.said)
+
+
+def test_the_logged_model_holds_no_pickle_and_names_its_columns(lab: Lab, tmp_path: Path) -> None:
+    folder = lab.artifacts(lab.first, tmp_path)
+    names = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert {BOOSTER_FILE, MODEL_FILE, "served_model.py", "MLmodel", "requirements.txt"} <= names
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".cloudpickle", ".joblib"))]
+    document = decode_document((folder / "artifacts" / MODEL_FILE).read_bytes())
+    signature = mlflow.models.get_model_info(str(folder)).signature
+    assert signature.inputs.input_names() == document.features
+    types = {column.name: column.type.name for column in signature.inputs}
+    assert (types["login_count_7d"], types["login_recency"], types["income_band"]) == ("long", "double", "double")
+    assert all("==" in line for line in (folder / "requirements.txt").read_text().split())
+
+
+def test_pyfunc_gives_the_calibrated_probabilities_of_the_booster_in_any_column_order(lab: Lab, tmp_path: Path) -> None:
+    folder = lab.artifacts(lab.first, tmp_path)
+    document = decode_document((folder / "artifacts" / MODEL_FILE).read_bytes())
+    booster = xgboost.Booster(model_file=str(folder / "artifacts" / BOOSTER_FILE))
+    _, test = Registry(lab.uri).evidence(Registry(lab.uri).version(CHURN, lab.first.version))
+    margins = booster.inplace_predict(test.vectors.astype(np.float32), predict_type="margin", missing=np.nan)
+    expected = calibrate(document.calibrator, np.asarray(margins, dtype=np.float64))
+    frame = _frame(test.vectors, document.features)
+    model = mlflow.pyfunc.load_model(str(folder))
+    np.testing.assert_allclose(model.predict(frame), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(expected, test.probabilities, rtol=0, atol=1e-12)
+    shuffled = random.Random(3).sample(document.features, len(document.features))
+    np.testing.assert_array_equal(model.predict(frame[shuffled]), model.predict(frame))
+
+
+def test_the_scoring_service_accepts_the_artifacts(lab: Lab, tmp_path: Path) -> None:
+    table = FeatureTable.load(FEATURE_REPO)
+    loaded = load_model(lab.artifacts(lab.first, tmp_path), CHURN, lab.first.version, table)
+    assert loaded.document.spec_hash == lab.first.spec_hash
+    assert len(loaded.document.golden) == 5
+
+
+def test_from_challenger_to_champion_and_back(lab: Lab) -> None:
+    report = lab.promote(CHURN, version=lab.first.version)
+    assert (report.verdict, report.promoted, report.compared_with) == ("held", True, "the floor (recency-only)")
+    assert [point.status for point in report.points] == ["held"] * 3 + ["not judged yet"] * 4 + ["held"]
+    assert Registry(lab.uri).by_alias(CHURN, "champion").version == lab.first.version  # type: ignore[union-attr]
+    assert Registry(lab.uri).version(CHURN, lab.first.version).tags["vigie.gate"] == "held"
+    with pytest.raises(Conflict, match="champion already"):
+        lab.promote(CHURN, version=lab.first.version)
+
+    second = lab.train("churn")
+    refused = lab.promote(CHURN)
+    assert (refused.version, refused.verdict, refused.promoted) == (second.version, "refused", False)
+    assert [point.number for point in refused.refusals] == [2]
+    assert refused.refusals[0].figures["gain"] == 0.0
+    assert main.champion(CHURN, lab.uri) == lab.first.version
+
+    overridden = lab.promote(CHURN, override="same model, for the rehearsal")
+    assert (overridden.verdict, overridden.promoted) == ("overridden", True)
+    assert main.champion(CHURN, lab.uri) == second.version
+    back = lab.rollback(CHURN)
+    assert (back.from_version, back.to_version) == (second.version, lab.first.version)
+    assert main.champion(CHURN, lab.uri) == lab.first.version
+    with pytest.raises(Conflict, match="knows no champion"):
+        lab.rollback(CHURN)
+
+    rows = [(row.action, row.from_version, row.to_version, row.verdict) for row in main.promotions(lab.data, CHURN)]
+    one, two = lab.first.version, second.version
+    assert rows == [
+        ("promote", None, one, "held"),
+        ("promote", one, two, "refused"),
+        ("promote", one, two, "overridden"),
+        ("rollback", two, one, "rolled back"),
+    ]
+    kept = main.promotions(lab.data, CHURN)[2]
+    assert (kept.who, kept.reason) == ("tester", "same model, for the rehearsal")
+    assert msgspec.convert(kept.evidence, main.GateReport).points == overridden.points
+
+
+def test_propensity_learns_who_wants_which_offer(lab: Lab, tmp_path: Path) -> None:
+    run = lab.train("next-best-offer")
+    report = lab.promote(PROPENSITY_MODEL)
+    assert (run.model_name, report.verdict) == (PROPENSITY_MODEL, "held")
+    document = decode_document((lab.artifacts(run, tmp_path) / "artifacts" / MODEL_FILE).read_bytes())
+    assert set(OFFERS) < set(document.offers)
+    assert len(document.golden[0].vector) == len(document.features) + len(document.offers)
+    loaded = load_model(tmp_path, PROPENSITY_MODEL, run.version, FeatureTable.load(FEATURE_REPO))
+    vector = np.full(len(document.features), np.nan, dtype=np.float32)
+    vector[document.features.index("income_band")] = 3
+    rows = loaded.offer_rows(vector, ["premium_card", "fee_waiver"])
+    card, waiver = loaded.probabilities(rows)
+    assert card > 2 * waiver
+    lines = {(line.name, line.version): line for line in main.models(lab.uri)}
+    assert lines[PROPENSITY_MODEL, run.version].gate == "held"
+    assert "champion" in lines[PROPENSITY_MODEL, run.version].aliases
+
+
+def test_landmarks_of_a_study_are_split_by_cohort_and_said_so(lab: Lab) -> None:
+    rng = random.Random(5)
+    closed = _closures(lab.data)
+    customers = sorted({f"m-{number:04d}" for number in range(CUSTOMERS)})
+    rows = [
+        (who, START_US + day * DAY_US, int(0 < closed.get(who, 10**18) - (START_US + day * DAY_US) <= 28 * DAY_US))
+        for who in customers
+        for day in (28, 42, 56, 70)
+        if closed.get(who, 10**18) > START_US + day * DAY_US
+    ]
+    test = {who for who in customers if rng.random() < 0.4}
+    table = pa.table(
+        {
+            "customer_id": [row[0] for row in rows],
+            "as_of_us": [row[1] for row in rows],
+            "label": [row[2] for row in rows],
+            "test": [row[0] in test for row in rows],
+        }
+    )
+    run = lab.train("churn", landmarks=table)
+    evidence, kept = Registry(lab.uri).evidence(Registry(lab.uri).version(CHURN, run.version))
+    assert evidence.split == "cohort"
+    assert [found.name for found in evidence.slices] == ["train", "test"]
+    assert set(kept.rows.customer_ids) <= test
+    assert (run.figures["auc"].low or 0) > 0.5
+    card = mlflow.artifacts.load_text(f"runs:/{run.run_id}/model_card.md")
+    assert "Cohort split" in card
+
+
+def test_a_planted_leak_is_refused(lab: Lab, tmp_path: Path) -> None:
+    records = made_up_bank(customers=CUSTOMERS, days=DAYS, leak=True)
+    clock = data_directory(tmp_path, records, days=DAYS)
+    run = main.train("churn", data=tmp_path, feature_repo=FEATURE_REPO, mlflow_uri=lab.uri, clock=clock)
+    report = main.promote(CHURN, data=tmp_path, mlflow_uri=lab.uri, clock=clock, who="tester", version=run.version)
+    assert run.leaks.strongest_feature == "branch_visits_90d"
+    assert run.leaks.strongest_auc > 0.95
+    refused = {point.number: point.sentence for point in report.refusals}
+    assert "branch_visits_90d alone reaches AUC" in refused[8]
+    assert not report.promoted
+
+
+def test_what_is_missing_is_said_in_words(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no version 99"):
+        lab.promote(CHURN, version="99")
+    with pytest.raises(NotFound, match="alias challenger"):
+        lab.promote("vigie-churn-inactivity")
+    with pytest.raises(InvalidInput, match="needs a reason"):
+        lab.promote(CHURN, override=" ")
+    with pytest.raises(InvalidInput, match="holds no events yet"):
+        main.train("churn", data=tmp_path, feature_repo=FEATURE_REPO, mlflow_uri=lab.uri, clock=lab.clock)
+    with pytest.raises(Unavailable, match="model registry"):
+        main.champion(CHURN, f"http://127.0.0.1:{free_port()}")
+
+
+def _frame(vectors: np.ndarray, columns: list[str]) -> pd.DataFrame:
+    """As `get_historical_features(...).to_df()` types it: nullable integers."""
+    return pd.DataFrame(vectors, columns=columns).astype("Int64")
+
+
+def _closures(data: Path) -> dict[str, int]:
+    events = pq.read_table(data / "archive" / "events.parquet", columns=["member_id", "name", "effective_at_us"])
+    rows = events.to_pylist()
+    return {row["member_id"]: row["effective_at_us"] for row in rows if row["name"] == "account.closed"}
