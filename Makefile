@@ -20,8 +20,8 @@ demo-reset: run-env ## Forget the demo's data (./.vigie)
 test: test-env ## Run all tests (real servers, free ports, random order)
 	@$(BIN)/python -m pytest
 
-test-large: test-env ## Run the end-to-end test with 100,000 simulated customers (about half an hour)
-	@$(BIN)/python -m pytest -m large -n 0 tests/e2e
+test-large: test-env ## Run the long tests: the OULAD walk-through, training on a real registry, a consumer stopped for 30 s
+	@$(BIN)/python -m pytest -m large -n 0
 
 check: lint type schema security test ## What continuous integration runs: lint, types, schema, security scan, all tests
 
