@@ -36,12 +36,17 @@ def demo(data: Path, feature_repo: Path | None, port_base: int, customers: int |
     wanted = Wanted(data=data.resolve(), feature_repo=resolve_feature_repo(feature_repo), port_base=port_base)
     screen.title("1. Start: four services and MLflow on this machine")
     screen.say(f"Data lie in {wanted.data}. Every customer you will see is SIMULATED.")
+    shown = False
     with stopping_on_signals():
         try:
             with screen.waiting("Starting") as arrived, started(wanted, tell=screen.warn, progress=arrived) as system:
                 arrived.close()
                 screen.addresses(system)
-                flow.show(system, bank, screen, once=once)
-                screen.title("Done; stopping everything")
+                live = flow.show(system, bank, screen)
+                shown = True
+                flow.leave(live, screen) if once else flow.stay(system, live, screen)
         except VigieError as error:
             raise click.ClickException(flow.said(error, wanted.data)) from error
+    if not shown:
+        raise click.Abort
+    screen.say("Everything has stopped.")

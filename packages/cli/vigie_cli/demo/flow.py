@@ -1,5 +1,6 @@
 """The steps of `vigie demo`, one function each, in the order in which a newcomer should meet them."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +28,11 @@ SHOWN_UPDATES = 5
 POLL_SECONDS = 0.3
 
 
-def show(system: System, bank: Bank, screen: Screen, *, once: bool) -> None:
-    """Everything after the start: history, models, customers at risk, live updates. VigieError when a step fails."""
+def show(system: System, bank: Bank, screen: Screen) -> Live:
+    """Everything after the start: history, models, scores, live updates, customers at risk. VigieError when one fails.
+
+    Answers the live part, which goes on.
+    """
     connection = Connection(
         data=system.data,
         feature_repo=system.feature_repo,
@@ -40,17 +44,12 @@ def show(system: System, bank: Bank, screen: Screen, *, once: bool) -> None:
     make_models(connection, screen)
     await_scores(connection, screen)
     graph = Graph(system.addresses.gateway, system.credentials.api_token)
-    updates = Updates(graph)
-    live = Live(connection, simulation(connection, bank))
+    live = Live(connection, simulation(connection, bank), Updates(graph))
     screen.title("5. Live events, as an application would send them: the simulated bank's next day within minutes")
     live.start()
-    try:
-        show_updates(updates, live, screen)
-        show_customers(graph, screen)
-        if not once:
-            stay(system, updates, live, screen)
-    finally:
-        live.stop()
+    show_updates(live, screen)
+    show_customers(graph, screen)
+    return live
 
 
 def fill(connection: Connection, bank: Bank, screen: Screen) -> None:
@@ -104,17 +103,17 @@ def await_scores(connection: Connection, screen: Screen) -> None:
     await_status(connection, screen, "scoring", "Scoring every customer, deciding offers", _is_scored, SCORE_SECONDS)
 
 
-def show_updates(updates: Updates, live: Live, screen: Screen) -> None:
+def show_updates(live: Live, screen: Screen) -> None:
     """The first score updates that the subscription delivers; Unavailable when none comes."""
     screen.say("Score updates as the subscription scoreUpdated delivers them:")
     deadline = time.monotonic() + UPDATE_SECONDS
     shown = 0
     while shown < SHOWN_UPDATES and time.monotonic() < deadline:
         try:
-            screen.say(f"  {in_words(updates.queue.get(timeout=POLL_SECONDS))}")
+            screen.say(f"  {in_words(live.updates.queue.get(timeout=POLL_SECONDS))}")
             shown += 1
         except Empty:
-            problem = updates.problem or live.problem
+            problem = live.updates.problem or live.problem
             if problem is not None:
                 raise Unavailable(f"the live part failed: {problem}") from None
     if shown == 0:
@@ -132,17 +131,24 @@ def show_customers(graph: Graph, screen: Screen) -> None:
     screen.console.print(JSON(msgspec.json.encode(answer).decode()))
 
 
-def stay(system: System, updates: Updates, live: Live, screen: Screen) -> None:
-    """Keep everything up and show updates until Ctrl-C."""
+def stay(system: System, live: Live, screen: Screen) -> None:
+    """Keep everything up and show updates until Ctrl-C; Unavailable when the supervisor fails."""
     screen.title("7. Vigie stays up; Ctrl-C stops everything")
     screen.addresses(system)
     screen.say("GraphiQL asks for the API token above, as header Authorization: Bearer TOKEN.")
-    while system.supervisor.failure is None:
-        try:
-            screen.say(f"  {in_words(updates.queue.get(timeout=POLL_SECONDS))}")
-        except Empty:
-            continue
-    raise Unavailable(system.supervisor.failure)
+    try:
+        while system.supervisor.failure is None:
+            with contextlib.suppress(Empty):
+                screen.say(f"  {in_words(live.updates.queue.get(timeout=POLL_SECONDS))}")
+        raise Unavailable(system.supervisor.failure)
+    finally:
+        leave(live, screen)
+
+
+def leave(live: Live, screen: Screen) -> None:
+    """End the live events; what was started is stopped by who started it."""
+    screen.title("Stopping everything")
+    live.stop()
 
 
 def in_words(update: dict[str, Any]) -> str:

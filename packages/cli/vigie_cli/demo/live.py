@@ -14,6 +14,7 @@ from vigie_simulator.stream import Simulation
 from vigie_simulator.wire import item
 
 from vigie_cli.connection import Connection
+from vigie_cli.demo.graph import Updates
 
 EVENTS_A_SECOND = 20
 BATCH = 5
@@ -21,9 +22,13 @@ PATIENCE_SECONDS = 30.0
 
 
 class Live:
-    """A thread that sends; `sent` counts acknowledged events, `problem` says why it stopped."""
+    """A thread that sends; `sent` counts acknowledged events, `problem` says why it stopped.
 
-    def __init__(self, connection: Connection, simulation: Simulation) -> None:
+    `updates` listens to what comes of it.
+    """
+
+    def __init__(self, connection: Connection, simulation: Simulation, updates: Updates) -> None:
+        self.updates = updates
         self.sent = 0
         self.problem: str | None = None
         self._connection = connection
