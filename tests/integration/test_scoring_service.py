@@ -7,6 +7,7 @@ from collections import Counter
 import httpx
 import msgspec
 import pytest
+from mlflow import MlflowClient
 from vigie_contracts.events import ConsentStated
 from vigie_contracts.instants import DAY_US, HOUR_US
 from vigie_contracts.models import PROPENSITY_MODEL
@@ -48,9 +49,18 @@ DEFINITIONS = ChurnDefinition.load_all(REPO)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def shared_server(tmp_path_factory):
     with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
         yield address
+
+
+@pytest.fixture
+def server(shared_server):
+    """The address of an MLflow server with an empty registry."""
+    client = MlflowClient(shared_server)
+    for model in client.search_registered_models():
+        client.delete_registered_model(model.name)
+    return shared_server
 
 
 def champions(address, folder, *, gated=True):

@@ -27,8 +27,6 @@ from vigie_training.registry import Registry
 from tests.integration.training_fixtures import free_port, mlflow_server
 from tests.integration.training_world import FEATURE_REPO, OFFERS, START_US, data_directory, made_up_bank
 
-# Seen whole only on a busy machine, where it takes longer than the rest of the suite: run by `make test-large`.
-pytestmark = pytest.mark.large
 CHURN = "vigie-churn-closure"
 DAYS = 130
 CUSTOMERS = 500

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections import deque
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -108,12 +109,22 @@ def end(children: list[Child], seconds: float) -> None:
 
 def answers(program: Program, timeout_seconds: float = 2.0) -> bool:
     """Whether the readiness route answers 200."""
+    return problem(program, timeout_seconds) is None
+
+
+def problem(program: Program, timeout_seconds: float = 5.0) -> str | None:
+    """Why the readiness route does not answer 200, in a sentence; None when it does."""
     connection = HTTPConnection(HOST, program.port, timeout=timeout_seconds)
     try:
         connection.request("GET", program.ready_path)
-        return connection.getresponse().status == 200
-    except (OSError, HTTPException):
-        return False
+        answer = connection.getresponse()
+        if answer.status == HTTPStatus.OK:
+            return None
+        return f"{program.ready_path} answers {answer.status}: {answer.read(500).decode(errors='replace')}"
+    except TimeoutError:
+        return f"{program.ready_path} did not answer within {timeout_seconds:g} s"
+    except (OSError, HTTPException) as error:
+        return f"{program.ready_path} cannot be asked: {error}"
     finally:
         connection.close()
 

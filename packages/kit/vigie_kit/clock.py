@@ -2,7 +2,7 @@
 
 import time
 
-from vigie_contracts.instants import ClockSetting
+from vigie_contracts.instants import SECOND_US, ClockSetting
 
 
 class Clock:
@@ -14,3 +14,7 @@ class Clock:
     def now_us(self) -> int:
         """The business instant now."""
         return self.setting.at(time.time_ns() // 1_000)
+
+    def system_seconds(self, business_us: int) -> float:
+        """How many seconds of system time a business duration takes: on an accelerated clock fewer than it says."""
+        return business_us / SECOND_US / self.setting.rate

@@ -18,6 +18,7 @@ from vigie_tiles import kernel
 from vigie_tiles.kernel import Matrix
 from vigie_tiles.layout import Layout
 from vigie_tiles.local_days import Ints
+from vigie_tiles.schema import WATERMARK
 
 _IN_MAP = (
     "SELECT m.member_id, m.customer_id FROM json_each(?) AS asked CROSS JOIN members AS m"
@@ -37,6 +38,13 @@ class TileRead(NamedTuple):
     t_us: Ints
     pos: Cursor
     present: npt.NDArray[np.bool_]
+
+
+class StateReached(NamedTuple):
+    """How far the state is: `pos` of the log "events", and the sweep's watermark (null before the first sweep)."""
+
+    pos: Cursor
+    swept_us: int | None
 
 
 class TileReader:
@@ -64,6 +72,13 @@ class TileReader:
         blobs = [[tile[0] for tile in row] for row in rows]
         matrix = kernel.finalise(self.layout, features, blobs, t_us)
         return TileRead(matrix, t_us, pos, np.array([bool(row) for row in rows], dtype=bool))
+
+    def reached(self) -> StateReached:
+        """How far folding and sweep are; Unavailable when features.db cannot be read yet."""
+        with self._snapshot() as connection:
+            pos = dict(connection.execute("SELECT lane, number FROM applied").fetchall())
+            swept = connection.execute("SELECT value FROM installation WHERE key = ?", (WATERMARK,)).fetchone()
+        return StateReached(pos, int(swept[0]) if swept else None)
 
     def customer_of(self, member_ids: Sequence[str]) -> dict[str, str]:
         """Each member's customer now; a member that the map does not name is its own customer."""

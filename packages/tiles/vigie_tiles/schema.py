@@ -2,10 +2,12 @@
 
 `tiles`: one blob a member. `customers`: when a quiet customer's features move next. `members`: the map member ->
 customer with its history (`until_us` null = now; a member without a row is its own customer). `applied`: per lane the
-last number of the log "events" that the tiles hold.
+last number of the log "events" that the tiles hold. `installation`: single values; under WATERMARK the instant up to
+which the sweep has visited everybody who was due.
 """
 
 FEATURES_DB = "features.db"
+WATERMARK = "sweep_watermark_us"
 
 DDL: tuple[str, ...] = (
     "CREATE TABLE IF NOT EXISTS tiles (member_id TEXT PRIMARY KEY, blob BLOB NOT NULL, newest_us INTEGER NOT NULL)",

@@ -55,7 +55,7 @@ def compose(settings: FeaturesSettings) -> Starlette:
         Worker("writer", writer.step, listener.wait),
         Worker("archive", _archivist(settings, archive, archive_log).step, lambda: stopping.wait(ARCHIVE_LOOK_SECONDS)),
     ]
-    status = StatusReport(store, log, archive, clock.now_us, lambda: writer.rebuilt, time.monotonic)
+    status = StatusReport(store, log, archive, clock, lambda: writer.rebuilt, time.monotonic)
 
     def stop() -> None:
         stopping.set()

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 
-from vigie_contracts.instants import HOUR_US
 from vigie_contracts.reads import FeaturesStatus
+from vigie_kit.clock import Clock
 from vigie_kit.log import LogReader
 from vigie_kit.sqlite_log import LANE
 from vigie_kit.worker import Worker
+from vigie_tiles.schema import WATERMARK
 
 from vigie_features.archive import Archive, behind
 from vigie_features.store import Store
-from vigie_features.sweep import WATERMARK
 
 STALE_SECONDS = 60.0
-STALE_WATERMARK_US = 2 * HOUR_US
+STALE_SWEEP_SECONDS = 2 * 3_600.0
 
 
 class Lag:
@@ -40,14 +40,14 @@ class StatusReport:
         store: Store,
         log: LogReader,
         archive: Archive,
-        now_us: Callable[[], int],
+        clock: Clock,
         is_rebuilt: Callable[[], bool],
         system_seconds: Callable[[], float],
     ) -> None:
         self._store = store
         self._log = log
         self._archive = archive
-        self._now_us = now_us
+        self._clock = clock
         self._is_rebuilt = is_rebuilt
         self._lag = Lag(system_seconds)
 
@@ -57,7 +57,7 @@ class StatusReport:
             applied, watermark, counts = snapshot.applied(), snapshot.setting(WATERMARK), snapshot.counts()
         end, archived = self._log.end(), self._archive.manifest.end
         seconds = self._lag.seconds(end.get(LANE, 0), applied)
-        now_us, watermark_us = self._now_us(), int(watermark) if watermark else None
+        now_us, watermark_us = self._clock.now_us(), int(watermark) if watermark else None
         return FeaturesStatus(
             service="features",
             offsets={"events": {LANE: applied}, "log_end": end, "archive": archived},
@@ -79,6 +79,6 @@ class StatusReport:
             found.append("the tiles are being rebuilt")
         if seconds > STALE_SECONDS:
             found.append(f"the state has been behind the log for {seconds:.0f} s: features are stale")
-        if watermark_us is not None and now_us - watermark_us > STALE_WATERMARK_US:
-            found.append("the sweep has not finished for two business hours: features are stale")
+        if watermark_us is not None and self._clock.system_seconds(now_us - watermark_us) > STALE_SWEEP_SECONDS:
+            found.append("the sweep has not finished for two hours: features are stale")
         return found

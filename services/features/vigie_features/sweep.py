@@ -7,12 +7,12 @@ visited once, for now.
 from collections.abc import Callable
 
 from vigie_contracts.instants import MINUTE_US
+from vigie_tiles.schema import WATERMARK
 
 from vigie_features.assessing import Assessor
 from vigie_features.domain import Cause
 from vigie_features.store import Store
 
-WATERMARK = "sweep_watermark_us"
 IDLE_STEP_US = MINUTE_US
 """Without anybody due the watermark is committed once a business minute, not with every look."""
 

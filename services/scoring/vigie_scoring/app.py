@@ -20,9 +20,11 @@ def create_app(
     workers: Sequence[Worker],
     status: Callable[[], Status],
     token: str,
-    on_stop: Callable[[], None] = lambda: None,
+    *,
+    is_restored: Callable[[], bool],
+    on_stop: Callable[[], None],
 ) -> Starlette:
-    """The application; it is ready without a model, because "no model" is an answer."""
+    """The application; ready once what served before the start is loaded again, also when that is no model."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -34,7 +36,8 @@ def create_app(
         on_stop()
 
     def check() -> Mapping[str, str | None]:
-        return {worker.name: worker.last_error for worker in workers}
+        models = None if is_restored() else "the models that served before the start are being loaded"
+        return {worker.name: worker.last_error for worker in workers} | {"models": models}
 
     return Starlette(
         routes=[*health_routes(check), *internal_routes(scoring, status)],

@@ -90,6 +90,7 @@ class Champions:
         self.definitions = {definition.model_name: definition for definition in definitions}
         self.names = (*self.definitions, PROPENSITY_MODEL)
         self.serving = Serving()
+        self.restored = False
         self.previous: dict[Key, LoadedModel] = {}
         self.registry_problem: str | None = "the model registry has not been asked yet"
         self._table = table
@@ -106,7 +107,11 @@ class Champions:
             if pointer.name in self.names:
                 tags = {} if pointer.ungated else {GATE_TAG: GATE_VALUES[0]}
                 key = (pointer.name, pointer.alias)
-                self._attempt(key, partial(self._load, key, RegisteredVersion(pointer.version, tags)))
+                try:
+                    self._attempt(key, partial(self._load, key, RegisteredVersion(pointer.version, tags)))
+                except Unavailable as error:  # the local copy is gone, and so is the registry: polling goes on
+                    self.registry_problem = error.message
+        self.restored = True
 
     def poll(self) -> bool:
         """Ask the registry once and swap what moved; returns whether anything did. Keeps everything when it is down."""

@@ -68,7 +68,8 @@ def compose(settings: Settings) -> Starlette:
     clock = Clock(installed.clock)
     champions = _champions(settings, found)
     store = Store(settings.data / "scoring.db", settings.scoring_unset_denied)
-    lag = StateLag(settings.scoring_stale_seconds)
+    lag = StateLag(settings.scoring_stale_seconds, clock)
+    tiles = TileReader(settings.data / "features.db", Layout(found.table, installed.time_zone))
     run_dir = settings.data / "run"
     notifiers = [Notifier(run_dir, SCORES_LOG), Notifier(run_dir, SEGMENTS_LOG)]
 
@@ -81,7 +82,8 @@ def compose(settings: Settings) -> Starlette:
     consumer = Consumer(
         store,
         _logs(settings),
-        tile_reads(TileReader(settings.data / "features.db", Layout(found.table, installed.time_zone))),
+        tile_reads(tiles),
+        tiles.reached,
         found.table,
         found.definitions,
         lambda: champions.serving,
@@ -113,7 +115,14 @@ def compose(settings: Settings) -> Starlette:
     def status() -> Status:
         return _status(consumer, champions, store, lag, workers)
 
-    return create_app(scoring, workers, status, settings.service_token, resources.close)
+    return create_app(
+        scoring,
+        workers,
+        status,
+        settings.service_token,
+        is_restored=lambda: champions.restored,
+        on_stop=resources.close,
+    )
 
 
 def _champions(settings: Settings, found: Declared) -> Champions:
@@ -131,13 +140,11 @@ def _champions(settings: Settings, found: Declared) -> Champions:
 
 def _champion_worker(champions: Champions, settings: Settings, waker: Notifier) -> Worker:
     """Loads in the background (the imports take seconds), then polls; a swap wakes the consumer to re-score."""
-    restored: list[bool] = []
     pause = threading.Event()
 
     def step() -> bool:
-        if not restored:
+        if not champions.restored:
             champions.restore()
-            restored.append(True)
         if champions.poll():
             waker.notify()
         return False

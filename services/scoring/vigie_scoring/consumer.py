@@ -4,10 +4,12 @@ A customer is scored only when its state has passed the cause and so has our own
 standing scores, decisions, memberships, the work list and the offsets of what caused them are one transaction.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+from vigie_contracts.errors import Unavailable
 from vigie_contracts.events import Change, Cursor, SegmentMoved, decode_record
 from vigie_contracts.features import FeatureSpec, FeatureTable
 from vigie_contracts.models import PROPENSITY_MODEL
@@ -35,6 +37,8 @@ _MOVED = msgspec.json.Decoder(SegmentMoved)
 log = logs.get("vigie_scoring.consumer")
 
 ReadFeatures = Callable[[Sequence[str], Sequence[FeatureSpec], int], FeatureBlock]
+ReadReached = Callable[[], tuple[Cursor, int | None]]
+"""How far the feature state has applied the log "events", and the sweep's watermark; Unavailable before its start."""
 
 
 @dataclass
@@ -88,6 +92,7 @@ class Consumer:
         store: Store,
         logs_: Logs,
         read_features: ReadFeatures,
+        read_reached: ReadReached,
         table: FeatureTable,
         definitions: Sequence[ChurnDefinition],
         serving: Callable[[], Serving],
@@ -104,6 +109,7 @@ class Consumer:
         self._store = store
         self._logs = logs_
         self._read_features = read_features
+        self._read_reached = read_reached
         self._table = table
         self._definitions = definitions
         self._serving = serving
@@ -126,7 +132,14 @@ class Consumer:
         """Tail facts and memberships, then assess one batch."""
         tailed = self._tail_events()
         tailed = self._tail_segments() or tailed
+        self._watch()
         return self._score() or tailed
+
+    def _watch(self) -> None:
+        """Look once a second how far the state is, also when it stands still and brings no work."""
+        if self._lag.is_due():
+            with contextlib.suppress(Unavailable):
+                self._lag.observe(self._events, *self._read_reached())
 
     # ---- tails
 
@@ -256,7 +269,6 @@ class Consumer:
         """Read and assess; null while the state has not passed a cause, or lags so far that it is stale."""
         now_us = self._now_us()
         block = self._read_features(work.customer_ids, self._needed(serving), now_us)
-        self._lag.observe(self._events, block.pos)
         if self._lag.is_stale(block.pos) or _behind(block, work.causes.values()):
             return None
         standing = {

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vigie_contracts.errors import InvalidInput
+from vigie_contracts.errors import InvalidInput, Unavailable
 from vigie_contracts.models import PROPENSITY_MODEL
 from vigie_contracts.offers import Channel, Decision, OfferUnavailableReason, Verdict, VerdictCode
 from vigie_contracts.reads import (
@@ -79,6 +79,8 @@ class Scoring:
     def _reason(self, definition: ChurnDefinition, denied: bool) -> UnavailableReason | None:
         if denied:
             return "CONSENT_WITHDRAWN"
+        if not self.champions.restored:
+            raise Unavailable("scoring has just started and loads its models")
         if self.champions.serving.champion(definition.model_name) is None:
             return "MODEL_UNAVAILABLE"
         if self.lag.is_stale():

@@ -13,6 +13,7 @@ from vigie_contracts.models import CHAMPION, PROPENSITY_MODEL
 from vigie_contracts.offers import load_offers
 from vigie_contracts.scores import ChurnDefinition, ScoreRecord, decode_score
 from vigie_contracts.segments import SegmentTable, Vocabulary
+from vigie_kit.clock import Clock
 from vigie_kit.database import open_engine, transaction
 from vigie_kit.sqlite_log import SqliteLogReader, SqliteLogWriter
 from vigie_scoring.arbitration import OfferCatalogue
@@ -36,6 +37,17 @@ START = 20_000 * DAY_US
 SAFE, RISKY = (9, 30, 0, 1), (0, 1, 3, 300)
 
 
+class _Watch(Clock):
+    """A business clock that a test sets."""
+
+    def __init__(self, world: "World") -> None:
+        super().__init__()
+        self._world = world
+
+    def now_us(self) -> int:
+        return self._world.now_us
+
+
 class World:
     """Files ingest.db, features.db and scoring.db in a folder, a business clock and a step at a time."""
 
@@ -50,7 +62,8 @@ class World:
         self.events = _Log(data / "ingest.db", "events")
         self.changes = _Log(data / "features.db", "changes")
         self.feature_segments = _Log(data / "features.db", "segments")
-        self.lag = StateLag(60.0, lambda: self.system_seconds)
+        self.swept_us: int | None = None
+        self.lag = StateLag(60.0, _Watch(self), lambda: self.system_seconds)
         self.consumer = self.start()
 
     def start(self) -> Consumer:
@@ -60,6 +73,7 @@ class World:
             self.store,
             Logs(self.events.reader(), self.changes.reader(), self.feature_segments.reader()),
             self.read,
+            lambda: ({0: self.applied} if self.applied else {}, self.swept_us),
             TABLE,
             [CLOSURE],
             lambda: self.serving,

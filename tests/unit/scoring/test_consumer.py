@@ -160,9 +160,10 @@ def test_stale_features_hold_scoring_back_until_the_state_caught_up(world):
     world.known("a", SAFE)
     world.run()
     late = world.event("b", days_ago=2)
+    world.system_seconds = 1.0
     world.changed("a", None, why="sweep")
     world.run()
-    world.system_seconds = 61.0
+    world.system_seconds = 62.0
     world.changed("a", None, why="sweep")
     before = len(world.scores())
     assert world.consumer.step() is False
@@ -171,8 +172,38 @@ def test_stale_features_hold_scoring_back_until_the_state_caught_up(world):
     world.values["b"] = SAFE
     world.changed("b", late)
     world.run()
+    world.system_seconds = 63.0
+    assert world.consumer.step() is False
     assert not world.lag.is_stale()
     assert [customer for customer, *_ in said(world)][before:] == ["a", "b"]
+
+
+def test_a_feature_service_that_stands_still_makes_scores_stale_without_any_work(world):
+    world.known("a", SAFE)
+    world.run()
+    world.event("a")
+    world.system_seconds = 1.0
+    world.run()
+    assert not world.lag.is_stale()
+    world.system_seconds = 62.0
+    assert world.consumer.step() is False
+    assert world.lag.is_stale()
+
+
+def test_a_sweep_that_stands_still_for_two_hours_holds_scoring_back(world):
+    world.known("a", SAFE)
+    world.run()
+    scored = len(world.scores())
+    world.swept_us = world.now_us
+    world.now_us += 2 * HOUR_US + 1
+    world.system_seconds += 2.0
+    world.changed("a", None, why="sweep")
+    assert world.consumer.step() is False
+    assert len(world.scores()) == scored
+    world.swept_us = world.now_us
+    world.system_seconds += 2.0
+    world.run()
+    assert len(world.scores()) == scored + 1
 
 
 # ---- consent --------------------------------------------------------------------------------------------------------

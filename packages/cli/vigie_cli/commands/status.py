@@ -9,7 +9,7 @@ from vigie_contracts.errors import VigieError
 
 from vigie_cli import credentials, running
 from vigie_cli.addresses import Addresses, ports
-from vigie_cli.child import answers
+from vigie_cli.child import problem
 from vigie_cli.options import data_option
 from vigie_cli.programs import SERVICES, Program
 from vigie_cli.running import Running
@@ -40,20 +40,23 @@ def _row(name: str, where: Addresses, base: int, token: str) -> dict[str, Any]:
     from vigie_kit.client import SyncServiceClient
 
     url: str = getattr(where, name)
-    row: dict[str, Any] = {"name": name, "address": url, "ready": answers(Program(name, (), ports(base)[name], {}))}
+    unready = problem(Program(name, (), ports(base)[name], {}))
+    row: dict[str, Any] = {"name": name, "address": url, "ready": unready is None}
     client = SyncServiceClient(url, token)
     try:
         told = client.get("/internal/status", dict[str, Any])
     except VigieError as error:
-        return {**row, "offsets": {}, "lag": {}, "problems": [error.message]}
+        told = {"offsets": {}, "lag": {}, "problems": [error.message]}
     finally:
         client.close()
-    return {**row, **{key: value for key, value in told.items() if key not in row and key != "service"}}
+    problems = [*([] if unready is None else [unready]), *told.get("problems", [])]
+    return {**{key: value for key, value in told.items() if key != "service"}, **row, "problems": problems}
 
 
 def _mlflow(found: Running) -> dict[str, Any]:
-    ready = answers(Program("mlflow", (), ports(found.port_base)["mlflow"], {}, ready_path="/health"))
-    return {"name": "mlflow", "address": found.addresses.mlflow, "ready": ready, "problems": []}
+    unready = problem(Program("mlflow", (), ports(found.port_base)["mlflow"], {}, ready_path="/health"))
+    problems = [] if unready is None else [unready]
+    return {"name": "mlflow", "address": found.addresses.mlflow, "ready": unready is None, "problems": problems}
 
 
 def _show(found: Running, rows: list[dict[str, Any]]) -> None:
