@@ -20,7 +20,8 @@ from vigie_kit.clock import Clock
 from vigie_kit.sqlite_log import SqliteLogReader
 from vigie_scoring.requests import RefreshRequest
 
-from tests.e2e.system import ROOT, free_port_base, until
+from tests.e2e.system import ROOT
+from tests.servers import free_port, until
 
 TOKEN, KEY = "service-token", "write-key"
 BUSINESS_RATE = 120.0  # an hour in half a minute, so that the sweep has work too
@@ -238,7 +239,7 @@ class Chain:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.clock = Clock(install(data).clock)
-        base = free_port_base(len(SERVICES))
+        base = free_port(len(SERVICES))
         self.members = {name: Member(name, data, base + place) for place, name in enumerate(SERVICES)}
         self.stream = Stream(self.members["ingest"].port, self.clock)
 

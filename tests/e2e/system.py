@@ -3,46 +3,18 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
+from tests.servers import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
-
-
-def free_port_base(count: int = 5) -> int:
-    """A port from which `count` ports in a row are free now."""
-    for _ in range(50):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            base = probe.getsockname()[1]
-        if base + count < 60_000 and all(_is_free(base + offset) for offset in range(count)):
-            return base
-    raise RuntimeError("no free ports")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def until(what: str, look: Callable[[], T | None], seconds: float = 60.0) -> T:
-    """Look until something (not None, not False) is there; an error that says what was awaited otherwise."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what}")
 
 
 @dataclass
@@ -52,7 +24,7 @@ class System:
     folder: Path
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
-    port_base: int = field(default_factory=free_port_base)
+    port_base: int = field(default_factory=lambda: free_port(5))
     addresses: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
 

@@ -25,7 +25,8 @@ from vigie_tiles.layout import Layout
 from vigie_tiles.reader import TileReader
 
 from tests.e2e.chain import SERVICES, Chain, Member, hinted, last_touch, refresh
-from tests.e2e.system import ROOT, until
+from tests.e2e.system import ROOT
+from tests.servers import until
 
 DECLARED = {
     "ingest": vigie_ingest.failpoints.FAILPOINTS,

@@ -2,12 +2,10 @@
 
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,32 +13,17 @@ import httpx
 from vigie_contracts.instants import ClockSetting
 from vigie_kit import installation
 
+from tests.servers import free_port, until
 from tests.unit.features.features_world import FEATURE_REPO, NOW_US
 
 TOKEN = "test-token"
 T = TypeVar("T")
 
 
-def until(probe: Callable[[], T], what: str, seconds: float = 60.0) -> T:
-    """Poll until the probe answers something true; fails with `what` at the deadline."""
-    end = time.monotonic() + seconds
-    while not (found := probe()):
-        assert time.monotonic() < end, f"waited {seconds} s for {what}; last: {found!r}"
-        time.sleep(0.05)
-    return found
-
-
 def set_clock(data: Path, now_us: int = NOW_US, rate: float = 0.0) -> None:
     """An installation whose business clock stands at `now_us` (rate 0) or runs on from it."""
     real = time.time_ns() // 1_000
     installation.create(data, time_zone="Europe/Paris", clock=ClockSetting(real, now_us, rate))
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 class FeaturesProcess:
@@ -94,14 +77,14 @@ class FeaturesProcess:
 
     def applied(self, number: int, *, archived: bool = True) -> "FeaturesProcess":
         """Wait until the state (and the archive) hold the log up to `number`."""
-        until(self.ready, "features to be ready")
+        until("features to be ready", self.ready)
 
         def reached() -> bool:
             offsets = self.get("/internal/status")["offsets"]
             behind = offsets["events"].get("0", 0) < number
             return not behind and (not archived or offsets["archive"].get("0", 0) >= number)
 
-        until(reached, f"offset {number}")
+        until(f"offset {number}", reached)
         return self
 
     def wait_killed(self) -> None:

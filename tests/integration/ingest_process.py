@@ -2,11 +2,9 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ from vigie_contracts.instants import ClockSetting
 from vigie_kit import installation
 from vigie_kit.client import SyncServiceClient
 from vigie_kit.sqlite_log import SqliteLogReader
+
+from tests.servers import free_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "service-token"
@@ -56,7 +56,7 @@ class IngestProcess:
             **({"VIGIE_FAILPOINT": failpoint} if failpoint else {}),
         }
         self.process = subprocess.Popen([sys.executable, "-m", "vigie_ingest"], env=environment)
-        wait_until(self.ready, "ingest to be ready")
+        until("ingest to be ready", self.ready)
         return self
 
     def ready(self) -> bool:
@@ -106,17 +106,3 @@ def running(folder: Path, **options: Any) -> Iterator[IngestProcess]:
         yield process.start()
     finally:
         process.kill()
-
-
-def wait_until(look: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
-    """Poll until `look` is true; an error that names what was awaited."""
-    deadline = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

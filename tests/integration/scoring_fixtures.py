@@ -1,13 +1,11 @@
 """A real MLflow server, the service in its own process, and logs to feed it, for the tests of scoring."""
 
-import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +23,7 @@ from vigie_tiles import schema
 from vigie_tiles.kernel import fold
 from vigie_tiles.layout import Layout
 
+from tests.servers import free_port, until
 from tests.unit.scoring.scoring_models import churn_booster, propensity_booster, write_model
 
 REPO = Path(__file__).parent / "scoring_repo"
@@ -35,25 +34,6 @@ TOKEN = "test-token"
 DEADLINE_SECONDS = 120.0
 
 T = TypeVar("T")
-
-
-def until(probe: Callable[[], T], what: str, seconds: float = DEADLINE_SECONDS) -> T:
-    """Poll until the probe answers something true; fails with `what` at the deadline."""
-    end = time.monotonic() + seconds
-    while True:
-        found = probe()
-        if found:
-            return found
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s for {what}; last: {found!r}")
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 class Process:
@@ -77,32 +57,6 @@ class Process:
         except subprocess.TimeoutExpired:
             self.child.kill()
             return self.child.wait()
-
-
-@contextlib.contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """An MLflow server on SQLite in `folder`; yields its address."""
-    port = free_port()
-    arguments = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}",
-        "--artifacts-destination", str(folder / "artifacts"),
-    ]  # fmt: skip
-    environ = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = Process(arguments, environ, folder / "mlflow.log")
-    address = f"http://127.0.0.1:{port}"
-    try:
-        until(lambda: _answers(f"{address}/health"), "MLflow", 240)
-        yield address
-    finally:
-        server.stop()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 class Registry:
@@ -165,7 +119,7 @@ class Service:
         environ = {**self.environ, **({"VIGIE_FAILPOINT": failpoint} if failpoint else {})}
         self.process = Process([sys.executable, "-m", "vigie_scoring"], environ, self.data / "scoring.log")
         if not failpoint:
-            until(self.is_ready, "the service to be ready")
+            until("the service to be ready", self.is_ready)
         return self
 
     def is_ready(self) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.system import System, until
+from tests.e2e.system import System
+from tests.servers import until
 
 
 @pytest.fixture(scope="module")

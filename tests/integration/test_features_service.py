@@ -15,7 +15,8 @@ from vigie_features.failpoints import FAILPOINTS
 from vigie_kit.sqlite_log import SqliteLogReader
 from vigie_tiles import oracle
 
-from tests.integration.features_fixtures import FeaturesProcess, rows, set_clock, state, until
+from tests.integration.features_fixtures import FeaturesProcess, rows, set_clock, state
+from tests.servers import until
 from tests.unit.features.features_world import FEATURE_REPO, NOW_US, TABLE, EventsLog, entries, event, records
 from tests.unit.features.test_archive import archived, expected, shortened
 
@@ -106,7 +107,7 @@ def test_a_kill_in_the_sweep_after_an_outage_visits_everybody_exactly_once(
     set_clock(tmp_path, NOW_US + 45 * DAY_US)
     FeaturesProcess(tmp_path, failpoint=f"{name}:2", sweep_page="3").wait_killed()
     with FeaturesProcess(tmp_path, sweep_page="3") as process:
-        watermark = until(lambda: swept(process), "the sweep to be done")
+        watermark = until("the sweep to be done", lambda: swept(process))
     assert watermark == NOW_US + 45 * DAY_US
     visited = [hint.customer_id for hint in hints(tmp_path)[before:]]
     assert sorted(visited) == [row[0] for row in rows(tmp_path, "SELECT customer_id FROM customers ORDER BY 1")]
@@ -125,7 +126,7 @@ def test_on_a_fast_clock_a_quiet_customer_is_swept_again_and_again(tmp_path: Pat
     set_clock(tmp_path, NOW_US, rate=200_000.0)
     EventsLog(tmp_path).append([event("quiet", "app.logged_in", NOW_US - DAY_US, event_id="1")])
     with FeaturesProcess(tmp_path) as process:
-        until(lambda: process.ready() and sum(hint.why == "sweep" for hint in hints(tmp_path)) >= 5, "five sweeps")
+        until("five sweeps", lambda: process.ready() and sum(hint.why == "sweep" for hint in hints(tmp_path)) >= 5)
         values = process.post("/internal/read", customer_ids=["quiet"], features=["login_recency", "login_count_90d"])
     instants = [row["read_point"]["t_us"] for row in values["rows"]]
     assert instants[0] > NOW_US

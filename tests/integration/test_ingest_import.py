@@ -11,7 +11,8 @@ from vigie_cli.importing import Progress, run
 from vigie_contracts.errors import InvalidInput, Unavailable
 from vigie_contracts.instants import parse_instant
 
-from tests.integration.ingest_process import ROOT, IngestProcess, running, wait_until
+from tests.integration.ingest_process import ROOT, IngestProcess, running
+from tests.servers import until
 
 T = TypeVar("T")
 ROWS = 2_500
@@ -114,7 +115,7 @@ def test_a_kill_while_receipts_are_sorted_loses_nothing(files: Path, tmp_path: P
         with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Unavailable):
             patch.setattr("vigie_cli.importing.sending.TRIES", 1)
             run(files, files / "mapping.toml", process.client())
-        wait_until(lambda: process.process is not None and process.process.poll() is not None, "the kill")
+        until("the kill", lambda: process.process is not None and process.process.poll() is not None)
         process.start()
         again = run(files, files / "mapping.toml", process.client())
         assert (again.accepted, again.duplicates) == (0, ROWS - 2)

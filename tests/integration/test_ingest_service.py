@@ -26,7 +26,8 @@ from vigie_kit.client import SyncServiceClient
 from vigie_kit.sqlite_log import SqliteLogReader
 from vigie_kit.wakeup import Listener
 
-from tests.integration.ingest_process import KEY, IngestProcess, running, wait_until
+from tests.integration.ingest_process import KEY, IngestProcess, running
+from tests.servers import until
 
 BASIC = {"Authorization": "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()}
 SUCCESS = (200, '{"success":true}')
@@ -252,7 +253,7 @@ def test_a_kill_anywhere_around_commit_and_acknowledgement_loses_nothing_and_dou
         process.start(f"{failpoint}:3")
         acknowledged = _send_until_killed(process)
         assert process.process is not None
-        wait_until(lambda: process.process is not None and process.process.poll() is not None, "the kill")
+        until("the kill", lambda: process.process is not None and process.process.poll() is not None)
         assert process.process.returncode == -signal.SIGKILL
         assert len(acknowledged) >= 2
         process.start()
@@ -301,7 +302,7 @@ def test_random_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None
             sender.start()
         for _ in range(4):
             size = len(acknowledged)
-            wait_until(lambda floor=size: len(acknowledged) >= floor + 200, "events under load")  # type: ignore[misc]
+            until("events under load", lambda floor=size: len(acknowledged) >= floor + 200)  # type: ignore[misc]
             process.kill()
             process.start()
     finally:

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ import websockets.sync.client
 from vigie_contracts.errors import Conflict, IncompatibleData, InvalidInput, NotFound, Unauthorized, Unavailable
 from vigie_kit.client import ServiceClient, SyncServiceClient
 
+from tests.servers import free_port
+
 PROGRAM = Path(__file__).with_name("kit_process.py")
 
 
@@ -30,12 +31,6 @@ class Total(msgspec.Struct):
 
 class Other(msgspec.Struct):
     something: str
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until_ready(url: str, seconds: float = 20) -> None:

@@ -40,10 +40,9 @@ from tests.integration.scoring_fixtures import (
     Registry,
     Service,
     event,
-    mlflow_server,
     scores_of,
-    until,
 )
+from tests.servers import mlflow_server, until
 
 DEFINITIONS = ChurnDefinition.load_all(REPO)
 
@@ -175,10 +174,10 @@ def test_from_events_to_scores_offers_and_a_swap_while_scoring(server, registry,
     try:
         assert service.client.get("/internal/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
         first = champion_of(registry)
-        until(lambda: service.get("/internal/models")["models"][0]["version"] == first, "the champion")
+        until("the champion", lambda: service.get("/internal/models")["models"][0]["version"] == first)
         for place in range(30):
             feeder.feed(history(f"c{place:02}", logins=place % 10, complaints=2 if place % 10 == 0 else 1))
-        until(lambda: len(scores_of(data)) >= 30, "30 scores")
+        until("30 scores", lambda: len(scores_of(data)) >= 30)
         thirty = [f"c{place:02}" for place in range(30)]
         assert sorted(record.current.customer_id for record in scores_of(data)) == thirty
 
@@ -221,7 +220,7 @@ def test_from_events_to_scores_offers_and_a_swap_while_scoring(server, registry,
             got = service.post("/internal/scores", ScoresRequest(customer_ids=everyone), ScoresAnswer).scores
             return all(getattr(one.assessment, "model_version", None) == second for one in got)
 
-        until(all_second, "everybody scored by the new champion")
+        until("everybody scored by the new champion", all_second)
         status = service.get("/internal/status")
         assert status["problems"] == []
         assert status["rescoring"][CHURN_MODEL] == {"version": second, "after": None}
@@ -254,11 +253,11 @@ def _denial(service, feeder, data):
         got = service.post("/internal/scores", ScoresRequest(customer_ids=["c00"]), ScoresAnswer).scores[0].assessment
         return isinstance(got, ScoreUnavailable) and got.reason == "CONSENT_WITHDRAWN"
 
-    until(withdrawn, "the denial")
+    until("the denial", withdrawn)
     stored = len(scores_of(data))
     assert scores_of(data)[-1].current.reason == "CONSENT_WITHDRAWN"
     feeder.feed([event("c00", "app.logged_in", now_us()), event("c01", "app.logged_in", now_us())])
-    until(lambda: len(scores_of(data)) == stored + 1, "the other customer's score")
+    until("the other customer's score", lambda: len(scores_of(data)) == stored + 1)
     assert scores_of(data)[-1].current.customer_id == "c01"
     past = service.post("/internal/score-history", ScoreHistoryRequest(customer_id="c00"), ScoreHistoryAnswer)
     assert past.scores == []
@@ -276,7 +275,7 @@ def _refresh(service, data):
     for _ in range(2):
         asked = RefreshRequest(customer_id="c02", idempotency_key="once")
         service.post("/internal/refresh", asked, RefreshAnswer)
-    until(lambda: len(scores_of(data)) == before + 1, "the refreshed score")
+    until("the refreshed score", lambda: len(scores_of(data)) == before + 1)
     assert asked.customer_id == scores_of(data)[-1].current.customer_id
     past = service.post("/internal/score-history", ScoreHistoryRequest(customer_id="c02"), ScoreHistoryAnswer)
     assert len(past.scores) == 3
@@ -308,9 +307,9 @@ def test_killed_at_every_failpoint_it_scores_each_cause_once(server, registry, d
         service.start(failpoint)
         _killed(service)
     service.start("scoring.before_ack")
-    until(service.is_ready, "ready")
-    until(lambda: len(scores_of(data)) >= len(fed), "all scores")
-    until(lambda: set(service.get("/internal/status")["lag"].values()) == {0}, "no lag")
+    until("ready", service.is_ready)
+    until("all scores", lambda: len(scores_of(data)) >= len(fed))
+    until("no lag", lambda: set(service.get("/internal/status")["lag"].values()) == {0})
     assert Counter(record.current.customer_id for record in scores_of(data)) == Counter(fed)
     got = service.post("/internal/scores", ScoresRequest(customer_ids=fed), ScoresAnswer).scores
     said = {record.current.customer_id: record.current for record in scores_of(data)}
@@ -319,7 +318,7 @@ def test_killed_at_every_failpoint_it_scores_each_cause_once(server, registry, d
 
 
 def _killed(service):
-    until(service.process.ended, "the kill")
+    until("the kill", service.process.ended)
     assert service.process.child.returncode == -signal.SIGKILL
 
 
@@ -331,11 +330,11 @@ def _cut_off_refresh(service, data, stored):
             service.post("/internal/refresh", asked, RefreshAnswer)
         _killed(service)
         service.start(failpoint)
-        until(service.is_ready, "ready")
+        until("ready", service.is_ready)
     try:
         assert service.post("/internal/refresh", asked, RefreshAnswer).repeated is True
-        until(lambda: len(scores_of(data)) > stored, "the refreshed score")
-        until(lambda: service.get("/internal/status")["counts"]["pending"] == 0, "nothing pending")
+        until("the refreshed score", lambda: len(scores_of(data)) > stored)
+        until("nothing pending", lambda: service.get("/internal/status")["counts"]["pending"] == 0)
         assert len(scores_of(data)) == stored + 1
     finally:
         assert service.stop() == 0
@@ -344,6 +343,6 @@ def _cut_off_refresh(service, data, stored):
 def test_a_wrong_setting_ends_the_process_with_a_sentence(data):
     service = Service(data, "http://127.0.0.1:9", VIGIE_PROMOTION="sometimes")
     service.start("none")
-    until(service.process.ended, "the end")
+    until("the end", service.process.ended)
     assert service.process.child.returncode == 2
     assert "VIGIE_PROMOTION is `gated` or `open`, not 'sometimes'" in service.process.log.read_text()

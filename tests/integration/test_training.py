@@ -24,8 +24,8 @@ from vigie_training.calibration import calibrate
 from vigie_training.main import TrainedRun
 from vigie_training.registry import Registry
 
-from tests.integration.training_fixtures import free_port, mlflow_server
 from tests.integration.training_world import FEATURE_REPO, OFFERS, START_US, data_directory, made_up_bank
+from tests.servers import free_port, mlflow_server
 
 CHURN = "vigie-churn-closure"
 DAYS = 130

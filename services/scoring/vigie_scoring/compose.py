@@ -71,12 +71,6 @@ def compose(settings: Settings) -> Starlette:
     lag = StateLag(settings.scoring_stale_seconds, clock)
     tiles = TileReader(settings.data / "features.db", Layout(found.table, installed.time_zone))
     run_dir = settings.data / "run"
-    notifiers = [Notifier(run_dir, SCORES_LOG), Notifier(run_dir, SEGMENTS_LOG)]
-
-    def notify() -> None:
-        for notifier in notifiers:
-            notifier.notify()
-
     waker = Notifier(run_dir, "changes")
     decider = Decider(found.offers, channels_of(settings.scoring_channels), set(found.table.by_key))
     consumer = Consumer(
@@ -92,7 +86,7 @@ def compose(settings: Settings) -> Starlette:
         FactReader(found.catalogue, {definition.outcome for definition in found.definitions}),
         clock.now_us,
         lag,
-        notify,
+        _notify(Notifier(run_dir, SCORES_LOG), Notifier(run_dir, SEGMENTS_LOG)),
         batch=settings.scoring_batch,
         threshold=settings.scoring_update_threshold,
     )
@@ -136,6 +130,14 @@ def _champions(settings: Settings, found: Declared) -> Champions:
         gated=settings.promotion == "gated",
         threads=settings.scoring_threads,
     )
+
+
+def _notify(*notifiers: Notifier) -> Callable[[], None]:
+    def notify() -> None:
+        for notifier in notifiers:
+            notifier.notify()
+
+    return notify
 
 
 def _champion_worker(champions: Champions, settings: Settings, waker: Notifier) -> Worker:

@@ -1,13 +1,12 @@
 """Tiny programs for the supervisor, and what the tests wait with."""
 
 import os
-import socket
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from vigie_cli.programs import Program
+
+from tests.servers import free_port
 
 SERVE = """
 import http.server, os, subprocess, sys, time
@@ -25,12 +24,6 @@ if "fail" in sys.argv:
 print(f"{name} serves", os.environ.get("VIGIE_FAILPOINT"), os.environ["TZ"], flush=True)
 http.server.HTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def serving(folder: Path, name: str, *flags: str, **environment: str) -> Program:
@@ -55,10 +48,3 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def until(what: str, look: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)

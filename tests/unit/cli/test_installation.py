@@ -14,7 +14,7 @@ from vigie_cli.system import Wanted, settle
 from vigie_contracts.errors import Conflict, IncompatibleData, NotFound
 from vigie_contracts.instants import ClockSetting, parse_instant
 
-from tests.unit.cli.children import until
+from tests.servers import until
 
 
 def wanted(data: Path, **values: object) -> Wanted:

@@ -12,7 +12,8 @@ from vigie_cli.child import Child
 from vigie_cli.supervisor import Supervisor
 from vigie_contracts.errors import Unavailable
 
-from tests.unit.cli.children import is_alive, pids, serving, until
+from tests.servers import until
+from tests.unit.cli.children import is_alive, pids, serving
 
 
 def test_it_starts_all_waits_until_ready_and_leaves_nothing_behind(tmp_path: Path) -> None:
