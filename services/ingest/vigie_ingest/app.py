@@ -17,6 +17,7 @@ from vigie_ingest.identity import Rules
 from vigie_ingest.messages import Normaliser
 from vigie_ingest.routes import Internal, Receipts, Tracking
 from vigie_ingest.settings import Settings
+from vigie_ingest.shape_routes import Config, Shapes
 from vigie_ingest.store import open_database
 from vigie_ingest.usecases import Reads
 from vigie_ingest.writer import Writer
@@ -45,6 +46,7 @@ def create_app(settings: Settings) -> Starlette:
     return Starlette(
         routes=[
             *Tracking(keys, normaliser, writer, clock, settings.ingest_max_body_bytes).routes(),
+            *Shapes(keys, normaliser, writer, clock, Config.of(settings)).routes(),
             *Receipts(keys, reads, settings.service_token).routes(),
             *Internal(reads, normaliser, writer, clock).routes(),
             *health_routes(lambda: {"writer": writer.problem}),

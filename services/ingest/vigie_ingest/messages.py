@@ -100,6 +100,13 @@ class Normaliser:
         _decoded(_NAMED, body)
         return [self._careful(body, kind, None, None, source_id, received_us)]
 
+    def enveloped(self, message: Message, body: bytes, source_id: str, received_us: int) -> Draft | Refusal:
+        """A message that another shape made; `body` is what was sent, for quarantine."""
+        try:
+            return self._draft(message, message.type, None, None, source_id, received_us)
+        except Unacceptable as error:
+            return _refusal(error, source_id, _id_of(msgspec.json.encode(message)), received_us, body)
+
     def imported(self, record: ImportRecord, source_id: str, now_us: int) -> Draft | Refusal:
         """A file's record, by the same rules."""
         try:

@@ -12,6 +12,10 @@ class Settings:
 
     `ingest_write_keys`: `KEY=SOURCE_ID`, comma separated. `ingest_queue_events`: events that may wait for the writer
     before senders are told to come back (429). `ingest_max_body_bytes` bounds a body before and after decompression.
+    `ingest_source_secrets`: `SOURCE_ID=SECRET`, by which webhooks of HubSpot, Salesforce and Zoho are known; a source
+    may have several while they are changed. `ingest_public_url`: the address under which HubSpot reaches this service
+    (it signs it), such as `https://events.example.com`. `ingest_customer_fields`: what records of other systems call
+    the institution's customer number (case, `_` and `__c` do not matter).
     `ingest_unset_denied`: consent purposes that count as denied until stated (default: all allowed until stated).
     """
 
@@ -25,6 +29,9 @@ class Settings:
     ingest_queue_events: int = 20_000
     ingest_max_body_bytes: int = 5_000_000
     ingest_unset_denied: tuple[str, ...] = ()
+    ingest_source_secrets: tuple[str, ...] = ()
+    ingest_public_url: str = ""
+    ingest_customer_fields: tuple[str, ...] = ("customer_id",)
 
     def sources(self) -> dict[str, str]:
         """Write key -> source id; InvalidInput unless each entry is KEY=SOURCE_ID."""
@@ -34,4 +41,14 @@ class Settings:
             if not (key and separator and source_id):
                 raise InvalidInput("VIGIE_INGEST_WRITE_KEYS must be KEY=SOURCE_ID, comma separated")
             found[key] = source_id
+        return found
+
+    def secrets(self) -> dict[str, tuple[str, ...]]:
+        """Source id -> its secrets; InvalidInput unless each entry is SOURCE_ID=SECRET."""
+        found: dict[str, tuple[str, ...]] = {}
+        for entry in self.ingest_source_secrets:
+            source_id, separator, secret = entry.partition("=")
+            if not (source_id and separator and secret):
+                raise InvalidInput("VIGIE_INGEST_SOURCE_SECRETS must be SOURCE_ID=SECRET, comma separated")
+            found[source_id] = (*found.get(source_id, ()), secret)
         return found
