@@ -56,18 +56,13 @@ def statement(
             context=context,
         )
     ]
-    return messages + [link(person, address, event_id, at) for address in _addresses(given)]
+    return messages + [joined(hashed_email(address), person, event_id, at) for address in _addresses(given)]
 
 
-def link(person: str, address: str, event_id: str, at: datetime | None) -> Message:
-    """An alias: the address belongs to the person (a second person there makes it a shared one)."""
-    return Message(
-        type="alias",
-        message_id=bounded(f"{event_id}:email"),
-        anonymous_id=person,
-        previous_id=hashed_email(address),
-        timestamp=at,
-    )
+def joined(previous: str, to: str, event_id: str, at: datetime | None) -> Message:
+    """An alias: `previous` belongs to the person `to`; a second person there makes it a shared one."""
+    message_id = bounded(f"{event_id}:{previous}")
+    return Message(type="alias", message_id=message_id, anonymous_id=to, previous_id=previous, timestamp=at)
 
 
 def opened(record: Record, origin: Origin) -> Message:

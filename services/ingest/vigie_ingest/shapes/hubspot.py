@@ -20,7 +20,6 @@ from vigie_ingest.shapes.envelope import (
     Origin,
     at_millis,
     at_text,
-    bounded,
     hashed_email,
     part,
     raws,
@@ -193,16 +192,7 @@ def _merged(event: Subscribed, at: datetime | None, event_id: str, origin: Origi
     gone = [number for number in (*event.merged_object_ids, event.primary_object_id) if number not in (None, kept)]
     if kept is None or not gone:
         raise Unacceptable("malformed", "a merge needs primaryObjectId and mergedObjectIds")
-    return [
-        Message(
-            type="alias",
-            message_id=bounded(f"{event_id}:{number}"),
-            anonymous_id=origin.person(kept),
-            previous_id=origin.person(number),
-            timestamp=at,
-        )
-        for number in gone
-    ]
+    return [crm.joined(origin.person(number), origin.person(kept), event_id, at) for number in gone]
 
 
 def _mailed(event: Mailed) -> list[Message]:

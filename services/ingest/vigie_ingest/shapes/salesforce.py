@@ -16,7 +16,18 @@ from vigie_ingest.domain import Unacceptable
 from vigie_ingest.messages import Message
 from vigie_ingest.shapes import crm
 from vigie_ingest.shapes.crm import Record
-from vigie_ingest.shapes.envelope import Items, Json, Origin, asserted, at_millis, at_text, part, raws, sort
+from vigie_ingest.shapes.envelope import (
+    Items,
+    Json,
+    Origin,
+    asserted,
+    at_millis,
+    at_text,
+    hashed_email,
+    part,
+    raws,
+    sort,
+)
 
 ACKNOWLEDGED = (
     b'<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/">'
@@ -238,7 +249,10 @@ def _notified(event: Notified, raw: bytes, origin: Origin) -> list[Message]:
     if verb == "unsubscribed":
         message = msgspec.structs.replace(message, context=asserted("marketing", False))
     address = info.get("to")
-    links = [crm.link(person, address, event_id, at)] if isinstance(address, str) and "@" in address else []
+    # The subscriber is the address's, and the address the contact's, so that it matters not which is known first.
+    links = (
+        [crm.joined(person, hashed_email(address), event_id, at)] if isinstance(address, str) and "@" in address else []
+    )
     return [message, *links]
 
 

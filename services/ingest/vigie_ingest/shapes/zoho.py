@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from vigie_contracts.errors import InvalidInput
 
 from vigie_ingest.domain import Unacceptable
 from vigie_ingest.messages import Id, Message
@@ -80,7 +81,7 @@ def token(body: bytes) -> str | None:
     """The verification token of the first notification; None when the body cannot be read or has none."""
     try:
         return msgspec.json.decode(raws(body)[0], type=_Token).token
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
+    except (InvalidInput, msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
         return None
 
 
