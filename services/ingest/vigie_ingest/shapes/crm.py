@@ -78,7 +78,7 @@ def opened(record: Record, origin: Origin) -> Message:
 
 
 def activity(record: Record, verb: str, *, event_id: str | None = None, more: Json | None = None) -> Message:
-    """`VENDOR.KIND.VERB` of the record's person."""
+    """`VENDOR.KIND.VERB` of the record's person; without an id of its own once a record, so that files tell it too."""
     return Message(
         type="track",
         event=f"{record.vendor}.{record.kind}.{verb}",

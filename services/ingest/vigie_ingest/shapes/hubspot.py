@@ -233,8 +233,7 @@ def _recorded(given: Recorded, raw: bytes, origin: Origin) -> list[Message]:
 
 def _closed(record: Record, created: datetime | None, closed: datetime) -> Message:
     ended = replace(record, at=closed)
-    event_id = f"ticket:{record.number}:closed:{record.person}:{closed.isoformat()}"
-    return crm.activity(ended, "closed", event_id=event_id, more=crm.minutes_between(created, closed))
+    return crm.activity(ended, "closed", more=crm.minutes_between(created, closed))
 
 
 def _kind(given: Recorded, values: Json) -> str:

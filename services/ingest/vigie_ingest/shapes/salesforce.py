@@ -208,8 +208,7 @@ def _case(record: Record, fields: Json, created: datetime | None, modified: date
         return crm.opened(record, origin)
     ended = closed or modified
     more = crm.minutes_between(created, ended)
-    event_id = f"case:{record.number}:closed:{record.person}:{ended.isoformat() if ended else ''}"
-    return crm.activity(replace(record, at=ended), "closed", event_id=event_id, more=more)
+    return crm.activity(replace(record, at=ended), "closed", more=more)
 
 
 def _task(record: Record, fields: Json, origin: Origin) -> Message:

@@ -146,7 +146,7 @@ def _thing(event: Notification, number: str, values: Json, verb: str, event_id: 
     record = Record("zoho", kind, number, origin.person(contact), at, _properties(kind, number, values), _channel(kind))
     if str(values.get("Status", "")).lower() in _CLOSED:
         more = crm.minutes_between(at_text("Created_Time", values.get("Created_Time")), at)
-        return crm.activity(record, "closed", event_id=event_id, more=more)
+        return crm.activity(record, "closed", more=more)
     if kind == "call" and str(values.get("Call_Type", "")).lower() == "outbound":
         return crm.activity(record, "outbound")
     return crm.opened(record, origin) if verb == "created" else crm.activity(record, verb, event_id=event_id)
