@@ -118,8 +118,10 @@ def test_the_official_mparticle_sdk_delivers_each_event_exactly_once(ingest: Ing
 def test_the_mparticle_sdk_is_told_of_a_wrong_key(ingest: IngestProcess) -> None:
     with pytest.raises(ApiException) as caught:
         sdk(ingest, "nobody").upload_events(batch_of("mp-4", 1))
-    assert caught.value.status == 401
-    assert json.loads(caught.value.body)["errors"][0]["code"] == "UNAUTHORIZED"
+    assert caught.value.status == 403
+    assert json.loads(caught.value.body)["errors"][0]["code"] == "FORBIDDEN"
+    answer = post(ingest, "/v2/events", {})
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (401, "UNAUTHORIZED")
     assert of(ingest, "mp-4") == []
 
 
@@ -134,15 +136,19 @@ def test_an_unreadable_mparticle_body_is_400_in_its_form_and_a_bad_event_is_202(
 def test_tealium_posts_bulks_and_pixels(ingest: IngestProcess) -> None:
     event = {"tealium_event": "user_login", "tealium_visitor_id": "v1", "customer_id": "tealium-1"}
     for number, path in enumerate(("/event", "/v3/collect/event", "/v3/collect/regional/event")):
-        assert said(post(ingest, path, {**event, "event_id": f"t{number}"}, **BEARER)) == SUCCESS
-    assert said(post(ingest, "/event", {**event, "event_id": "t3", "tealium_datasource": KEY})) == SUCCESS
+        assert said(post(ingest, path, {**event, "tealium_event_id": f"t{number}"}, **BEARER)) == SUCCESS
+    assert said(post(ingest, "/event", {**event, "tealium_event_id": "t3", "tealium_datasource": KEY})) == SUCCESS
     by_path = f"/v3/collect/integration/event/accounts/bank/profiles/main/datasources/{KEY}"
-    assert said(post(ingest, by_path, {**event, "event_id": "t4"})) == SUCCESS
-    bulk = {"shared": event, "events": [{"event_id": "t5"}, {"event_id": "t6"}]}
+    assert said(post(ingest, by_path, {**event, "tealium_event_id": "t4"})) == SUCCESS
+    bulk = {"shared": event, "events": [{"tealium_event_id": "t5"}, {"tealium_event_id": "t6"}]}
     assert said(post(ingest, "/v3/collect/bulk-event", bulk, **BEARER)) == SUCCESS
-    query = {**event, "event_id": "t7", "writeKey": KEY}
+    query = {**event, "tealium_event_id": "t7", "writeKey": KEY}
     pixel = httpx.get(f"{ingest.url}/event", params=query, trust_env=False)
     assert (pixel.status_code, pixel.headers["content-type"], len(pixel.content)) == (200, "image/gif", 43)
+    assert (
+        httpx.head(f"{ingest.url}/event", params={**query, "tealium_event_id": "t8"}, trust_env=False).status_code
+        == 200
+    )
     found = of(ingest, "tealium-1")
     assert [(e.event_id, e.name) for e in found] == [(f"t{number}", "app.logged_in") for number in range(8)]
     assert "writeKey" not in found[-1].properties

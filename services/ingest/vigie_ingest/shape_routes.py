@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from vigie_contracts.errors import HTTP_STATUS, Unauthorized, VigieError
+from vigie_contracts.errors import HTTP_STATUS, Forbidden, Unauthorized, VigieError
 from vigie_kit.clock import Clock
 from vigie_kit.logs import get
 
@@ -85,7 +85,7 @@ class Shapes:
         """A batch or a list of batches; 202 as mParticle answers, errors in its form."""
         try:
             body = await self._body(request)
-            source_id = self._source_of(basic_user(request.headers.get("authorization")))
+            source_id = self._mparticle_source(basic_user(request.headers.get("authorization")))
             await self._take(mparticle.read(body, self._origin(source_id)), source_id)
             return Response(status_code=202)
         except VigieError as error:
@@ -100,13 +100,15 @@ class Shapes:
         return await self._tealium(request, tealium.read_bulk)
 
     async def tealium_pixel(self, request: Request) -> Response:
-        """One event as a query string; a transparent GIF of 43 bytes."""
+        """One event as a query string; a transparent GIF of 43 bytes. A HEAD request tells nothing."""
+        if request.method == "HEAD":
+            return _pixel()
         try:
             fields = {name: value for name, value in request.query_params.items() if name != _WRITE_KEY}
             body = msgspec.json.encode({**request.path_params, **fields})
             source_id = self._source_of(*_keys(request), _datasource(request), fields.get("tealium_datasource"))
             await self._take(tealium.read(body, self._origin(source_id)), source_id)
-            return Response(PIXEL, media_type="image/gif", headers={"Cache-Control": "no-store"})
+            return _pixel()
         except VigieError as error:
             return refused(error)
 
@@ -179,6 +181,15 @@ class Shapes:
         except VigieError as error:
             return refused(error)
 
+    def _mparticle_source(self, key: str | None) -> str:
+        """401 without a key, 403 with a wrong one, as mParticle."""
+        if key is None:
+            raise Unauthorized("the API key is missing; send the write key of this source as the user of Basic")
+        source_id = self._keys.source_of_key(key)
+        if source_id is None:
+            raise Forbidden("the API key is unknown; use the write key of this source")
+        return source_id
+
     async def _body(self, request: Request) -> bytes:
         return await read_body(request, self._config.body_limit)
 
@@ -245,6 +256,10 @@ def _datasource(request: Request) -> str | None:
     return found
 
 
+def _pixel() -> Response:
+    return Response(PIXEL, media_type="image/gif", headers={"Cache-Control": "no-store"})
+
+
 def _success() -> Response:
     return Response(b'{"success":true}', media_type="application/json")
 
@@ -261,9 +276,15 @@ def _verification(source_id: str, asked: salesforce.Verification) -> Response:
 
 
 def _mparticle_error(error: VigieError) -> Response:
-    """`{"errors": [{"code", "message"}]}`; a missing key is 401 and a wrong body 400, as mParticle answers."""
+    """`{"errors": [{"code", "message"}]}`, as mParticle answers."""
     status = 413 if isinstance(error, BodyTooLarge) else HTTP_STATUS.get(error.code, 500)
-    code = {400: "BAD_REQUEST", 401: "UNAUTHORIZED", 413: "REQUEST_TOO_LARGE", 429: "TOO_MANY_REQUESTS"}.get(status)
+    code = {
+        400: "BAD_REQUEST",
+        401: "UNAUTHORIZED",
+        403: "FORBIDDEN",
+        413: "REQUEST_TOO_LARGE",
+        429: "TOO_MANY_REQUESTS",
+    }.get(status)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.retryable else None
     body = {"errors": [{"code": code or error.code, "message": error.message}]}
     return JSONResponse(body, status_code=status, headers=headers)

@@ -94,6 +94,11 @@ def test_calls_are_told_apart_by_who_called() -> None:
     assert accepted(read, {**base, "Id": "00T1"})[0].channel == "phone"
 
 
+def test_a_person_account_is_its_contact() -> None:
+    (draft,) = accepted(read, record("Account", Id="0015g00000AAAaaAAG", PersonContactId=CONTACT, Customer_Id__c="u1"))
+    assert said(draft) == ("identify", "identify", "u1", f"crm:{CONTACT}")
+
+
 def test_change_events_hold_only_what_changed() -> None:
     header = {
         "entityName": "Contact",
@@ -155,6 +160,7 @@ def test_subscriber_contact_and_customer_are_one_in_any_order(tmp_path: Any, ord
     [
         (record("Case", Id=CASE), "no_customer"),
         (record("Opportunity", Id="006"), "no_customer"),
+        (record("Account", Id="0015g00000AAAaaAAG", Name="ACME"), "no_customer"),
         (record("Contact"), "malformed"),
         (record("Contact", Id=CONTACT, LastModifiedDate="today"), "malformed"),
         ({"Id": CASE}, "unknown_type"),

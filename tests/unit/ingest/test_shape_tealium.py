@@ -51,7 +51,7 @@ def test_the_same_content_is_one_event_for_a_minute_and_for_ever_when_it_carries
     for stamp in ({"tealium_timestamp_epoch": 1_700_000_000}, {"tealium_random": "0.5"}):
         first, later = ids({**EVENT, **stamp})
         assert first == later
-    assert ids({**EVENT, "event_id": "mine"}) == ["mine", "mine"]
+    assert ids({**EVENT, "tealium_event_id": "mine"}) == ["mine", "mine"]
 
 
 def test_a_bulk_shares_fields_and_one_bad_event_spoils_nothing() -> None:
@@ -76,6 +76,7 @@ def test_equal_events_of_one_bulk_are_two_events() -> None:
         ({"tealium_visitor_id": None, "customer_id": None}, "no_user_anon_id"),
         ({"tealium_event": ["x"]}, "malformed"),
         ({"tealium_visitor_id": {"a": 1}}, "malformed"),
+        ({"tealium_event_id": ["x"]}, "malformed"),
         ({"tealium_timestamp_epoch": "soon"}, "malformed"),
         ({"tealium_timestamp_epoch": "nan"}, "time_out_of_range"),
         ({"tealium_timestamp_utc": "2026-03-01T11:59:55"}, "malformed"),
@@ -83,6 +84,12 @@ def test_equal_events_of_one_bulk_are_two_events() -> None:
 )
 def test_what_cannot_be_accepted_is_refused_with_a_reason(change: dict[str, Any], code: str) -> None:
     assert refused(read, {**EVENT, **change}).code == code
+
+
+def test_names_of_the_data_layer_are_neither_id_nor_time() -> None:
+    (draft,) = accepted(read, {**EVENT, "event_id": "webinar-7", "timestamp": "last summer"})
+    assert draft.event_id != "webinar-7"
+    assert (draft.properties["event_id"], draft.times.original_us) == ("webinar-7", None)
 
 
 def test_an_event_without_a_name_has_one() -> None:

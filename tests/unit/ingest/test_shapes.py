@@ -53,7 +53,7 @@ mparticle_batch = objects(
 )  # fmt: skip
 tealium_event = objects(
     "tealium_event", "tealium_visitor_id", "customer_id", "tealium_timestamp_epoch", "tealium_timestamp_utc",
-    "event_id", "tealium_random", "topic", "timestamp",
+    "tealium_event_id", "tealium_random", "topic", "timestamp_unix",
 )  # fmt: skip
 cloud_event = objects(
     "specversion", "id", "source", "type", "time", "subject", "data", "data_base64", "datacontenttype", "userid",

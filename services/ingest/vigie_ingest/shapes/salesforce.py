@@ -36,7 +36,7 @@ ACKNOWLEDGED = (
 )
 _TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
-_PERSONS = ("contact", "lead", "account", "individual")
+_PERSONS = ("contact", "lead", "individual")
 _OPENING = ("CREATE", "UNDELETE")
 _MAIL_EVENTS = {
     "EmailSent": "sent",
@@ -162,7 +162,7 @@ def _changed(change: Json, raw: bytes, origin: Origin) -> list[Message]:
 
 def _deleted(type_: str, number: str | None, at: datetime | None, committed: Any, origin: Origin) -> Message:
     if type_.lower() not in _PERSONS or number is None:
-        raise crm.nobody(f"the deletion of {type_} {number}", "only those of contacts, leads and accounts are kept")
+        raise crm.nobody(f"the deletion of {type_} {number}", "only those of contacts and leads are kept")
     record = Record("salesforce", type_.lower(), number, _person(number, origin), at, {})
     return crm.activity(record, "deleted", event_id=f"{type_}:{number}:deleted:{committed}")
 
@@ -173,15 +173,18 @@ def _object(
     kind = type_.lower()
     modified = at_text("LastModifiedDate", crm.first(fields, ("LastModifiedDate", "SystemModstamp")))
     event_id = notification or origin.content_id(raw, stamped=modified is not None)
-    if kind in _PERSONS:
-        person = crm.text(crm.first(fields, ("PersonContactId",))) or number
+    account_of = crm.text(fields.get("PersonContactId")) if kind == "account" else None
+    if kind in _PERSONS or account_of is not None:
+        person = account_of or number
         if person is None:
             raise Unacceptable("malformed", f"the {type_} needs an Id")
         traits = {name: value for name, value in fields.items() if name != "Id"}
         return crm.statement(_person(person, origin), traits, event_id, modified, origin)
     contact = crm.text(crm.first(fields, ("ContactId", "WhoId", "ParticipantId")))
     if contact is None:
-        raise crm.nobody(f"the {type_} {number}", "add ContactId (of a task WhoId) to the fields that are sent")
+        raise crm.nobody(
+            f"the {type_} {number}", "add ContactId (of a task WhoId, of an account PersonContactId) to the fields"
+        )
     if number is None:
         raise Unacceptable("malformed", f"the {type_} needs an Id")
     created = at_text("CreatedDate", fields.get("CreatedDate"))

@@ -13,10 +13,10 @@ from vigie_ingest.messages import Message
 from vigie_ingest.shapes.envelope import Items, Json, Origin, at_millis, at_text, part, sort, whole
 
 NAMELESS = "tealium.event"
-_IDS = ("tealium_event_id", "event_id", "message_id", "messageId")
+_ID = "tealium_event_id"  # ours: an unprefixed name could be the data layer's own, such as a webinar's number
 _STAMPS = ("tealium_timestamp_epoch_ms", "timestamp_unix_milliseconds", "tealium_timestamp_epoch", "timestamp_unix")
-_TEXTS = ("tealium_timestamp_utc", "timestamp")
-_UNIQUE = ("tealium_random", "tealium_session_event_number", "tealium_trace_sequence")
+_TEXT = "tealium_timestamp_utc"
+_UNIQUE = ("tealium_random", "tealium_session_event_number")
 _SECONDS_BELOW = 1e11  # milliseconds above, so that either unit is read under either name: year 5138 in seconds
 
 
@@ -57,13 +57,13 @@ def _event(raw: bytes, shared: Json, index: int, origin: Origin, body: bytes = b
     visitor = fields.get("tealium_visitor_id")
     name = fields.get("tealium_event")
     at = _instant(fields)
-    own_id = next((fields[key] for key in _IDS if isinstance(fields.get(key), str | int) and fields[key] != ""), None)
+    own_id = fields.get(_ID)
     stamped = at is not None or any(fields.get(key) is not None for key in _UNIQUE)
     return [
         Message(
             type="track",
             event=NAMELESS if name is None or name == "" else _text("tealium_event", name),
-            message_id=own_id or origin.content_id(body or raw, index, stamped=stamped),
+            message_id=_text(_ID, own_id) if own_id else origin.content_id(body or raw, index, stamped=stamped),
             user_id=origin.user_id(fields),
             anonymous_id=None if visitor is None else _text("tealium_visitor_id", visitor),
             timestamp=at,
@@ -80,7 +80,7 @@ def _instant(fields: Json) -> datetime | None:
             value = at_number(key, value)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return at_millis(value * 1_000 if abs(value) < _SECONDS_BELOW else value)
-    return next((at_text(key, fields[key]) for key in _TEXTS if fields.get(key)), None)
+    return at_text(_TEXT, fields.get(_TEXT))
 
 
 def at_number(name: str, text: str) -> float:
