@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vigie_contracts.errors import InvalidInput
 from vigie_contracts.events import MapMove
 from vigie_contracts.reads import CustomersRequest
-from vigie_ingest.identity import DEFAULT_RULES, MAX_MEMBERS, Member, NamespaceRule, Party, Rules, refusal_of_merge
+from vigie_ingest.identity import DEFAULT_RULES, FILE, MAX_MEMBERS, Member, Party, Rules, refusal_of_merge
 
 from tests.unit.ingest.ingest_world import NOW_US, World, identify, track
+
+FEATURE_REPO = Path(__file__).resolve().parents[3] / "feature_repo"
 
 
 @pytest.fixture
@@ -94,7 +97,8 @@ def test_a_namespaces_limit_refuses_the_merge() -> None:
     one = Party("a", [Member(1, "a")], {"user_id": 5})
     other = Party("b", [Member(2, "b")], {"user_id": 4, "anonymous_id": 1})
     assert refusal_of_merge(one, other, Rules()) == "the merge was refused: 9 identities 'user_id', and the limit is 8"
-    assert refusal_of_merge(one, one, Rules((NamespaceRule(namespace="user_id", priority=1, limit=10),))) is None
+    other.identities["user_id"] = 3
+    assert refusal_of_merge(one, other, Rules()) is None
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ def test_a_namespaces_limit_refuses_the_merge() -> None:
 )
 def test_placeholders_stand_for_nobody(value: str) -> None:
     assert Rules().blocked("user_id", value)
-    assert not Rules().blocked("crm_id", value)
+    assert Rules().blocked("anonymous_id", value)
 
 
 @pytest.mark.parametrize("value", ["1", "10", "-2", "nullable", "ann", "0a"])
@@ -110,16 +114,61 @@ def test_ordinary_ids_stand_for_somebody(value: str) -> None:
     assert not Rules().blocked("user_id", value)
 
 
-def test_rules_are_data(tmp_path: Path) -> None:
-    assert Rules.load(tmp_path).by_namespace == {rule.namespace: rule for rule in DEFAULT_RULES}
-    text = '[[namespace]]\nnamespace = "user_id"\npriority = 1\nlimit = 2\nblocked = ["demo.*"]\n'
-    (tmp_path / "identities.toml").write_text(text)
+@pytest.mark.parametrize("value", ["test@bank.fr", "Ann@example.com", "x@mail.example.org", "a@b.test", "a@localhost"])
+def test_test_mails_are_no_user_ids_but_may_be_device_names(value: str) -> None:
+    assert Rules().blocked("user_id", value)
+    assert not Rules().blocked("anonymous_id", value)
+
+
+RULES = """
+members = 2
+blocked = ["demo.*"]
+[[namespace]]
+namespace = "user_id"
+priority = 2
+limit = 3
+blocked = ["nobody"]
+[[namespace]]
+namespace = "anonymous_id"
+priority = 1
+limit = 4
+"""
+
+
+def test_rules_are_data_and_replace_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(RULES)
     rules = Rules.load(tmp_path)
-    assert (rules.limit("user_id"), rules.blocked("user_id", "DEMO-1"), rules.blocked("user_id", "null")) == (
-        2,
-        True,
-        False,
-    )
+    assert (rules.members, rules.limit("user_id"), rules.limit("anonymous_id")) == (2, 3, 4)
+    assert rules.priority("anonymous_id") < rules.priority("user_id")
+    assert [rules.blocked("user_id", value) for value in ("DEMO-1", "Nobody", "null")] == [True, True, False]
+    assert [rules.blocked("anonymous_id", value) for value in ("DEMO-1", "nobody")] == [True, False]
+
+
+def test_the_shipped_rules_are_those_that_hold_without_a_file(tmp_path: Path) -> None:
+    shipped, default = Rules.load(FEATURE_REPO), Rules.load(tmp_path)
+    assert shipped.by_namespace == default.by_namespace == {rule.namespace: rule for rule in DEFAULT_RULES.namespace}
+    assert shipped.members == default.members == MAX_MEMBERS
+    for value in DEFAULT_RULES.blocked:
+        assert f"'{value}'" in (FEATURE_REPO / FILE).read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("members = 2", "members = 33", "members must lie between 1 and 32, not be 33"),
+        ("limit = 3", "limit = 0", "the limit of user_id must be at least 1, not 0"),
+        ("priority = 2", "priority = 1", "two namespaces have the same priority; number them in the order in which"),
+        ('"nobody"', '"no(body"', "blocked value 'no(body' is no regular expression"),
+        ('"anonymous_id"', '"device"', "the identity rules need the namespaces user_id and anonymous_id, each once"),
+        ("members = 2", "membres = 2", "membres"),
+    ],
+)
+def test_wrong_rules_are_refused_in_words_that_name_the_file(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    (tmp_path / FILE).write_text(RULES.replace(old, new))
+    with pytest.raises(InvalidInput) as refused:
+        Rules.load(tmp_path)
+    assert str(tmp_path / FILE) in refused.value.message
+    assert sentence in refused.value.message
 
 
 def test_the_history_of_the_map_is_kept(world: World) -> None:
