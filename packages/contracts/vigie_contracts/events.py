@@ -79,12 +79,20 @@ class MapMove(msgspec.Struct, frozen=True, array_like=True):
     to_customer_id: str
 
 
-class MapChanged(msgspec.Struct, frozen=True, kw_only=True, tag="map"):
-    """A merge or its undo: changes only the map member -> customer. A member not in the map is its own customer."""
+class MapChanged(msgspec.Struct, frozen=True, kw_only=True, tag="map", omit_defaults=True):
+    """A merge or its undo: changes only the map member -> customer. A member not in the map is its own customer.
+
+    `between` are the two members that it joins or parts. The event that caused a merge is the next event of the log.
+    A merge without moves found them joined already; it keeps them so when another merge is undone. An undo names the
+    record that it takes back (a merge, or an undo: then the merge stands again) and the operator's reason.
+    """
 
     moves: list[MapMove]
     known_at_us: int
     because: str
+    between: tuple[str, str] | None = None
+    undoes: int | None = None
+    reason: str = ""
 
 
 class ConsentStated(msgspec.Struct, frozen=True, kw_only=True, tag="consent"):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from vigie_contracts.catalogue import MicroConversion
-from vigie_contracts.events import ConsentState, Cursor, EventKind, Purpose
+from vigie_contracts.events import ConsentState, Cursor, EventKind, MapMove, Purpose
 from vigie_contracts.features import FeatureSpec
 from vigie_contracts.offers import Decision, Offer
 from vigie_contracts.scores import Assessment, ReadPoint
@@ -38,6 +38,13 @@ class ConsentRow(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
+class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A company or household that a `group` call joined the customer to; `since_us` is its latest statement."""
+
+    account_id: str
+    since_us: int
+
+
 class CustomerRow(msgspec.Struct, frozen=True, kw_only=True):
     """`POST /internal/customers`: one a found id, in the order asked for; a merged id answers with its survivor."""
 
@@ -51,6 +58,7 @@ class CustomerRow(msgspec.Struct, frozen=True, kw_only=True):
     consents: list[ConsentRow]
     first_seen_us: int
     last_seen_us: int
+    accounts: list[AccountRow] = []
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +79,72 @@ class CustomersAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """`customers` holds null where nothing was found, in the order asked for (ids, then lookups)."""
 
     customers: list[CustomerRow | None]
+
+
+class IdentityMember(msgspec.Struct, frozen=True, kw_only=True):
+    """A member of a customer with the identities whose events it carries now."""
+
+    member_id: str
+    minted_at_us: int
+    identities: list[IdentityRow]
+
+
+class MergeEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The event that made two members one customer; `number` is its place in the log."""
+
+    number: int
+    source_id: str
+    event_id: str
+    kind: EventKind
+    effective_at_us: int
+
+
+class MergeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Why two members are one customer, or are no longer. `number` is what `identity/undo` takes back.
+
+    `rule`: identified (a user id came with the anonymous id) or alias. `event` is null when it was erased. An undone
+    merge has `undone_number` (undoing that restores it); `changed_at_us` is when it was made, undone or restored.
+    """
+
+    number: int
+    rule: str
+    members: tuple[str, str]
+    known_at_us: int
+    event: MergeEvent | None
+    undone_number: int | None
+    changed_at_us: int
+    reason: str
+
+
+class IdentityExplanation(msgspec.Struct, frozen=True, kw_only=True):
+    """Members oldest first (the first names the customer); merges, standing and undone, in the order of the log."""
+
+    asked: str
+    customer_id: str
+    members: list[IdentityMember]
+    merges: list[MergeRow]
+
+
+class ExplainAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/identity/explain` with a `CustomersRequest`: null where nothing was found, in the order asked."""
+
+    customers: list[IdentityExplanation | None]
+
+
+class UndoRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/identity/undo`: the log's number of a merge, or of an undo (then the merge stands again)."""
+
+    number: int
+    reason: str
+
+
+class UndoAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Written and synced as record `number`. No moves: other merges still join the two members."""
+
+    number: int
+    undoes: int
+    known_at_us: int
+    moves: list[MapMove]
 
 
 class TimelineRow(msgspec.Struct, frozen=True, kw_only=True):

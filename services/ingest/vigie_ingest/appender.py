@@ -8,13 +8,14 @@ from pathlib import Path
 
 import msgspec
 from vigie_contracts.events import ConsentStated, Event, LogRecord, encode_record
+from vigie_contracts.reads import UndoAnswer
 from vigie_kit.clock import Clock
 from vigie_kit.database import transaction
 from vigie_kit.failpoints import hit
 from vigie_kit.sqlite_log import SqliteLogWriter
 from vigie_kit.wakeup import Notifier
 
-from vigie_ingest import store
+from vigie_ingest import store, undoing
 from vigie_ingest.domain import DUPLICATE_WINDOW_US, Draft, Refusal
 from vigie_ingest.identity import Member, Rules
 from vigie_ingest.resolver import Resolution, Resolver
@@ -32,6 +33,7 @@ class _Group:
     """What a transaction is about to write. Records get their numbers when they are appended."""
 
     now_us: int
+    first: int
     resolution: Resolution
     payloads: list[bytes] = field(default_factory=list)
     accepted: list[tuple[int, int, int, int, str | None]] = field(default_factory=list)
@@ -44,8 +46,10 @@ class _Group:
     accounts: list[tuple[int, str, int, str]] = field(default_factory=list)
     uncatalogued: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def log(self, record: LogRecord) -> None:
+    def log(self, record: LogRecord) -> int:
+        """Take a record to append; the number that it will have."""
         self.payloads.append(encode_record(record))
+        return self.first + len(self.payloads) - 1
 
 
 class Appender:
@@ -77,6 +81,23 @@ class Appender:
         self._notifier.notify()
         return outcomes
 
+    def undo(self, number: int, reason: str) -> UndoAnswer:
+        """Take back the merge, or the undo, that a record of the log is; durable. NotFound, Conflict, InvalidInput."""
+        try:
+            with transaction(self._engine) as connection:
+                now_us = max(self._clock.now_us(), self._known_us)
+                first = self._log.last(connection) + 1
+                record = undoing.undo(connection, self._resolver.rules, number, reason, now_us, first)
+                self._log.append(connection, [encode_record(record)])
+                store.put_meta(connection, "known_at_us", now_us)
+                hit("ingest.before_commit")
+        finally:
+            self._resolver.forget()
+        hit("ingest.after_commit")
+        self._known_us, self.end = now_us, first
+        self._notifier.notify()
+        return UndoAnswer(number=first, undoes=number, known_at_us=now_us, moves=record.moves)
+
     def settle(self, idle: bool) -> None:
         """Sort what is recent into its trees when there is enough of it, sooner when nobody waits."""
         if len(self._recent) < (SETTLE_IDLE_AT if idle else SETTLE_ANYWAY_AT):
@@ -96,26 +117,25 @@ class Appender:
         taken = self._taken(connection, items, hashes)
         drafts = [item for item in items if isinstance(item, Draft)]
         now_us = max([self._clock.now_us(), self._known_us, *(draft.received_at_us for draft in drafts)])
-        group = _Group(now_us=now_us, resolution=self._resolver.begin(connection, drafts))
+        resolution = self._resolver.begin(connection, drafts)
+        group = _Group(now_us=now_us, first=self._log.last(connection) + 1, resolution=resolution)
         quarantine_id = store.next_quarantine_id(connection) if len(drafts) < len(items) else 1
         marks: list[int] = []
         for item, value in zip(items, hashes, strict=True):
             marks.append(_place(group, item, value, taken, quarantine_id))
-        first = self._append(connection, group)
-        recent = _keep(connection, group, first)
+        self._append(connection, group)
+        recent = _keep(connection, group)
         _count(connection, items, marks)
         store.put_meta(connection, "known_at_us", now_us)
         self._known_us = now_us
-        outcomes = [first + mark - 1 if mark > 0 else mark for mark in marks]
-        return outcomes, recent, first + len(group.payloads) - 1
+        outcomes = [group.first + mark - 1 if mark > 0 else mark for mark in marks]
+        return outcomes, recent, group.first + len(group.payloads) - 1
 
-    def _append(self, connection: Connection, group: _Group) -> int:
-        """Append all records; the number of the first."""
+    def _append(self, connection: Connection, group: _Group) -> None:
         _state_consents(connection, group)
         hit("ingest.before_append")
-        positions = self._log.append(connection, group.payloads)
+        self._log.append(connection, group.payloads)
         hit("ingest.after_append")
-        return positions[0].number if positions else self.end + 1
 
     def _taken(self, connection: Connection, items: Sequence[Item], hashes: list[int]) -> dict[int, "_Taken"]:
         """What is already stored under these hashes, after moving aside hashes that collide with another event's."""
@@ -189,9 +209,8 @@ def _quarantine(group: _Group, item: Refusal, value: int, taken: dict[int, _Take
 
 def _accept(group: _Group, draft: Draft, value: int) -> None:
     known_us = group.now_us if draft.known_at_us is None else min(draft.known_at_us, group.now_us)
-    member, note = group.resolution.member_of(draft, known_us, group.log)
-    if note is not None:
-        group.notes.append((value, note))
+    member, notes = group.resolution.member_of(draft, known_us, group.log)
+    group.notes += [(value, note) for note in (*draft.notes, *notes)]
     group.payloads.append(encode_record(_event(draft, member, known_us)))
     place = len(group.payloads)
     group.accepted.append((place, value, member.number, draft.times.effective_us, draft.category))
@@ -278,12 +297,12 @@ def _count(connection: Connection, items: Sequence[Item], marks: Sequence[int]) 
     store.count(connection, [(*key, number) for key, number in sorted(counts.items())])
 
 
-def _keep(connection: Connection, group: _Group, first: int) -> dict[int, int]:
+def _keep(connection: Connection, group: _Group) -> dict[int, int]:
     """Write the projections; the receipts that are new."""
     group.resolution.finish()
     rows: list[tuple[int, int, int | None, int | None, str | None]] = []
     for place, value, member_no, effective_us, category in group.accepted:
-        rows.append((first + place - 1, value, member_no, effective_us, category))
+        rows.append((group.first + place - 1, value, member_no, effective_us, category))
     rows += [(-row[0], value, None, None, None) for row, value in zip(group.quarantined, group.hashes, strict=True)]
     store.put_recent(connection, rows)
     store.put_quarantine(connection, group.quarantined)

@@ -68,6 +68,7 @@ class Draft(msgspec.Struct, kw_only=True, gc=False):
     context: dict[str, Any]
     consents: Consents
     known_at_us: int | None
+    notes: tuple[str, ...] = ()
 
     @property
     def backfilled(self) -> bool:

@@ -1,27 +1,33 @@
-"""Whose an event is: rules as data, and the pure decision of what a pair of identities means.
+"""Whose an event is: rules as data, and the pure decisions of what identities that meet mean.
 
 An anonymous id joins the first user id that identifies on it. A second user id there means a shared device: nothing is
-merged, and its later anonymous events belong to a fresh anonymous member that joins nobody.
+merged, and its later anonymous events belong to a fresh anonymous member that joins nobody. A customer is the members
+that standing links connect, named by the oldest of them.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 from vigie_contracts.catalogue import read_toml
+from vigie_contracts.errors import InvalidInput
 
 MAX_MEMBERS = 32
+"""A read joins the tiles of all members of a customer, so no rule may allow more."""
 REMEMBERED = 50_000
 USER = "user_id"
 ANONYMOUS = "anonymous_id"
+FILE = "identity.toml"
 
 
 class NamespaceRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A namespace of identities: the lowest priority names the customer, which has at most `limit` values of it.
+    """A namespace of identities. Of an event's identities the one with the lowest priority carries it.
 
-    `blocked` are regular expressions of values that stand for nobody (whole value, any case).
+    `limit` is the most values in one customer. `blocked` are regular expressions of values that stand for nobody (whole
+    value, any case), beside those that are blocked in every namespace.
     """
 
     namespace: str
@@ -30,33 +36,52 @@ class NamespaceRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     blocked: list[str] = []
 
 
-_NOBODY = [
-    r"[\s0-]*", r"-1", r"null", r"nil", r"none", r"nan", r"undefined", r"anonymous", r"unknown", r"guest",
-    r"\(?empty\)?", r"n/?a", r"\[object object\]",
-]  # fmt: skip
-DEFAULT_RULES = (
-    NamespaceRule(namespace=USER, priority=1, limit=8, blocked=_NOBODY),
-    NamespaceRule(namespace=ANONYMOUS, priority=2, limit=MAX_MEMBERS, blocked=_NOBODY),
-)
+class IdentityRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file `identity.toml`: the most members of a customer, values blocked everywhere, and the namespaces."""
 
-
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    members: int = MAX_MEMBERS
+    blocked: list[str] = []
     namespace: list[NamespaceRule]
 
 
-class Rules:
-    """The identity rules of an installation."""
+DEFAULT_RULES = IdentityRules(
+    blocked=[
+        r"[\s0-]*", r"-1", r"null", r"nil", r"none", r"nan", r"undefined", r"anonymous", r"unknown", r"guest",
+        r"test([ _-]?user)?", r"\(?empty\)?", r"n/?a", r"true", r"false", r"\[object object\]",
+    ],
+    namespace=[
+        NamespaceRule(
+            namespace=USER,
+            priority=1,
+            limit=8,
+            blocked=[r"test@.*", r".*@(.*\.)?example\.(com|net|org)", r".*[@.](example|invalid|localhost|test)"],
+        ),
+        NamespaceRule(namespace=ANONYMOUS, priority=2, limit=MAX_MEMBERS),
+    ],
+)  # fmt: skip
+"""What holds where a feature repository has no `identity.toml`."""
 
-    def __init__(self, rules: tuple[NamespaceRule, ...] = DEFAULT_RULES) -> None:
-        self.by_namespace = {rule.namespace: rule for rule in rules}
-        self._blocked = {rule.namespace: _pattern(rule.blocked) for rule in rules}
+
+class Rules:
+    """The identity rules of an installation. InvalidInput for rules that cannot be."""
+
+    def __init__(self, rules: IdentityRules = DEFAULT_RULES) -> None:
+        _check(rules)
+        self.members = rules.members
+        self.by_namespace = {rule.namespace: rule for rule in rules.namespace}
+        self._blocked = {rule.namespace: _pattern([*rules.blocked, *rule.blocked]) for rule in rules.namespace}
         self._remembered: dict[tuple[str, str], bool] = {}
 
     @classmethod
     def load(cls, feature_repo: Path) -> "Rules":
-        """`identities.toml` when the feature repository has one, else the defaults; InvalidInput when it is wrong."""
-        path = feature_repo / "identities.toml"
-        return cls(tuple(read_toml(path, _File).namespace)) if path.exists() else cls()
+        """`identity.toml` when the feature repository has one, else the defaults; InvalidInput when it is wrong."""
+        path = feature_repo / FILE
+        if not path.exists():
+            return cls()
+        try:
+            return cls(read_toml(path, IdentityRules))
+        except InvalidInput as error:
+            raise InvalidInput(error.message if str(path) in error.message else f"{path}: {error.message}") from error
 
     def blocked(self, namespace: str, value: str) -> bool:
         """Whether a value stands for nobody."""
@@ -71,8 +96,29 @@ class Rules:
 
     def limit(self, namespace: str) -> int:
         """Most values of a namespace in one customer."""
-        rule = self.by_namespace.get(namespace)
-        return rule.limit if rule else MAX_MEMBERS
+        return self.by_namespace[namespace].limit
+
+    def priority(self, namespace: str) -> int:
+        """The lower, the more an identity says who somebody is."""
+        return self.by_namespace[namespace].priority
+
+
+def _check(rules: IdentityRules) -> None:
+    names = [rule.namespace for rule in rules.namespace]
+    if sorted(names) != [ANONYMOUS, USER]:
+        raise InvalidInput(f"the identity rules need the namespaces {USER} and {ANONYMOUS}, each once, not {names}")
+    if len({rule.priority for rule in rules.namespace}) < len(names):
+        raise InvalidInput("two namespaces have the same priority; number them in the order in which they count")
+    if not 1 <= rules.members <= MAX_MEMBERS:
+        raise InvalidInput(f"members must lie between 1 and {MAX_MEMBERS}, not be {rules.members}")
+    for rule in rules.namespace:
+        if rule.limit < 1:
+            raise InvalidInput(f"the limit of {rule.namespace} must be at least 1, not {rule.limit}")
+    for value in [*rules.blocked, *(value for rule in rules.namespace for value in rule.blocked)]:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise InvalidInput(f"blocked value {value!r} is no regular expression: {error}") from error
 
 
 @dataclass(slots=True, frozen=True)
@@ -85,13 +131,17 @@ class Member:
 
 @dataclass(slots=True)
 class Identity:
-    """An identity and the member that its events get now. `joined` is the member of the first user id seen with it."""
+    """An identity and the member that its events get now. `joined` is the member of the first user id seen with it.
+
+    `linked`: the merge with `joined` stands (it was neither refused nor undone).
+    """
 
     namespace: str
     value: str
     member: Member
     joined: int | None = None
     shared: bool = False
+    linked: bool = False
 
 
 @dataclass(slots=True)
@@ -104,17 +154,21 @@ class Party:
 
 
 def link(anonymous: Identity, user: Member) -> Literal["nothing", "join", "second"]:
-    """What it means that a user id comes with an anonymous id."""
-    if anonymous.shared or anonymous.joined == user.number:
+    """What it means that a user id comes with an anonymous id. A merge that does not stand is tried again."""
+    if anonymous.shared:
         return "nothing"
-    return "join" if anonymous.joined is None else "second"
+    if anonymous.joined is None:
+        return "join"
+    if anonymous.joined != user.number:
+        return "second"
+    return "nothing" if anonymous.linked else "join"
 
 
 def refusal_of_merge(one: Party, other: Party, rules: Rules) -> str | None:
     """Why two customers may not become one, or None."""
     members = len(one.members) + len(other.members)
-    if members > MAX_MEMBERS:
-        return f"the merge was refused: {members} members, and a customer has at most {MAX_MEMBERS}"
+    if members > rules.members:
+        return f"the merge was refused: {members} members, and a customer has at most {rules.members}"
     for namespace in sorted(one.identities.keys() | other.identities.keys()):
         count = one.identities.get(namespace, 0) + other.identities.get(namespace, 0)
         if count > rules.limit(namespace):
@@ -123,14 +177,26 @@ def refusal_of_merge(one: Party, other: Party, rules: Rules) -> str | None:
 
 
 def survivor(one: Party, other: Party) -> tuple[Party, Party]:
-    """(survivor, absorbed): the older known customer survives."""
-    return (one, other) if _age(one) < _age(other) else (other, one)
+    """(survivor, absorbed): the customer with the oldest member survives. Surrogates rise in the order of minting."""
+    return (one, other) if one.members[0].number < other.members[0].number else (other, one)
 
 
-def _age(party: Party) -> tuple[int, str]:
-    """The surrogate of the member that gave the customer its id: surrogates rise in the order of minting."""
-    namer = next((member.number for member in party.members if member.member_id == party.customer_id), 0)
-    return namer, party.customer_id
+def components(members: Sequence[Member], links: Iterable[tuple[int, int]]) -> list[list[Member]]:
+    """The customers that members (oldest first) are by the standing links among them, each oldest first."""
+    leader = {member.number: member.number for member in members}
+
+    def root(number: int) -> int:
+        while leader[number] != number:
+            number = leader[number]
+        return number
+
+    for one, other in links:
+        first, second = sorted((root(one), root(other)))
+        leader[second] = first
+    found: dict[int, list[Member]] = {}
+    for member in members:
+        found.setdefault(root(member.number), []).append(member)
+    return list(found.values())
 
 
 def _pattern(blocked: list[str]) -> "re.Pattern[str] | None":

@@ -142,7 +142,7 @@ class Normaliser:
             raise Unacceptable("unknown_type", f"{kind!r} is no call of the tracking API")
         catalogue = self._catalogue
         event_id = domain.checked_id("messageId", message.message_id) or secrets.token_hex(16)
-        user_id, anonymous_id = self._identities(message.user_id, message.anonymous_id)
+        user_id, anonymous_id, notes = self._identities(message.user_id, message.anonymous_id)
         named = self._names.of(kind, message.event if kind == "track" else message.name)
         properties = message.properties or {}
         context = _merged(batch_context, message.context)
@@ -178,12 +178,13 @@ class Normaliser:
             context=context,
             consents=domain.stated_consents(context) if "consent" in context else (),
             known_at_us=None,
+            notes=notes,
         )
 
     def _imported(self, record: ImportRecord, source_id: str, now_us: int) -> Draft:
         catalogue = self._catalogue
         kind: EventKind = record.kind
-        user_id, anonymous_id = self._identities(record.user_id, record.anonymous_id)
+        user_id, anonymous_id, notes = self._identities(record.user_id, record.anonymous_id)
         event_id = domain.checked_id("event_id", record.event_id)
         if event_id is None:
             raise Unacceptable("no_event_id", "an imported record needs an event_id")
@@ -209,20 +210,23 @@ class Normaliser:
             context={},
             consents=domain.consents_from(record.consent) if record.consent else (),
             known_at_us=known_us,
+            notes=notes,
         )
 
-    def _identities(self, user: Id, anonymous: Id) -> tuple[str | None, str | None]:
+    def _identities(self, user: Id, anonymous: Id) -> tuple[str | None, str | None, tuple[str, ...]]:
+        """Both ids, null where absent or blocked, and what the receipt says of a blocked one."""
         user_id = domain.checked_id("userId", user)
         anonymous_id = domain.checked_id("anonymousId", anonymous)
         if user_id is None and anonymous_id is None:
             raise Unacceptable("no_user_anon_id", "an event needs userId or anonymousId")
+        notes: tuple[str, ...] = ()
         if user_id is not None and self._rules.blocked("user_id", user_id):
-            user_id = None
+            user_id, notes = None, ("userId was ignored: it is a placeholder that stands for nobody",)
         if anonymous_id is not None and self._rules.blocked("anonymous_id", anonymous_id):
-            anonymous_id = None
+            anonymous_id, notes = None, ("anonymousId was ignored: it is a placeholder that stands for nobody",)
         if user_id is None and anonymous_id is None:
             raise Unacceptable("blocked_identity", "the event's ids are placeholders that stand for nobody")
-        return user_id, anonymous_id
+        return user_id, anonymous_id, notes
 
 
 def _needed(field: str, value: Id, kind: str, code: str) -> str:

@@ -2,23 +2,30 @@
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from vigie_contracts.events import MapChanged, MapMove
 
-from vigie_ingest import store
+from vigie_ingest import link_store, store
 from vigie_ingest.domain import Draft
 from vigie_ingest.identity import ANONYMOUS, USER, Identity, Member, Rules, link, refusal_of_merge, survivor
+from vigie_ingest.link_store import Link
 from vigie_ingest.store import Connection
 
 CACHED_IDENTITIES = 100_000
+MERGES, REFUSED, UNDONE, SHARED = "merges", "merges_refused", "merges_undone", "shared_devices"
+"""What is counted, under these keys of `meta`."""
+
+Log = Callable[[MapChanged], int]
+"""Takes a record of the map and says which number of the log it will have."""
 
 
 class Resolver:
     """Finds or mints the member of each event. Used by the one writer only; `forget` after a rollback."""
 
     def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+        self.rules = rules
         self._cache: dict[tuple[str, str], Identity] = {}
         self._last_no: int | None = None
 
@@ -41,7 +48,7 @@ class Resolver:
             if missing:
                 for identity in store.find_identities(connection, namespace, missing):
                     self._cache[namespace, identity.value] = identity
-        return Resolution(connection, self._rules, self._cache, self._next)
+        return Resolution(connection, self.rules, self._cache, self._next)
 
     def _next(self) -> Member:
         assert self._last_no is not None
@@ -61,20 +68,23 @@ class Resolution:
         self._mint = mint
         self._members: list[tuple[int, str, str, int]] = []
         self._identities: list[tuple[str, str, int, int, int | None, bool]] = []
+        self._counts: Counter[str] = Counter()
 
-    def member_of(self, draft: Draft, known_us: int, log: Callable[[MapChanged], None]) -> tuple[Member, str | None]:
-        """The member that carries the event, and a note when a merge was refused."""
-        note = None
-        if draft.user_id is None:
-            assert draft.anonymous_id is not None
-            member = self._identity(ANONYMOUS, draft.anonymous_id, known_us).member
-        else:
-            member = self._identity(USER, draft.user_id, known_us).member
-            if draft.anonymous_id is not None:
-                note = self._meet(self._identity(ANONYMOUS, draft.anonymous_id, known_us), member, known_us, log)
+    def member_of(self, draft: Draft, known_us: int, log: Log) -> tuple[Member, list[str]]:
+        """The member that carries the event, and what the receipt must say: merges refused, a shared device."""
+        notes: list[str | None] = []
+        user = anonymous = None
+        if draft.user_id is not None:
+            user = self._identity(USER, draft.user_id, known_us)
+        if draft.anonymous_id is not None:
+            anonymous = self._identity(ANONYMOUS, draft.anonymous_id, known_us)
+        if user is not None and anonymous is not None:
+            notes.append(self._meet(anonymous, user.member, known_us, log))
+        present = [identity for identity in (user, anonymous) if identity is not None]
+        member = min(present, key=lambda identity: self._rules.priority(identity.namespace)).member
         if draft.previous_id is not None and draft.kind == "alias":
-            note = self._alias(draft.previous_id, member, known_us, log) or note
-        return member, note
+            notes.append(self._alias(draft.previous_id, member, known_us, log))
+        return member, [note for note in notes if note is not None]
 
     def finish(self) -> None:
         """Write new members and identities."""
@@ -82,6 +92,8 @@ class Resolution:
         store.put_identities(self._connection, self._identities)
         self._members.clear()
         self._identities.clear()
+        store.add_meta(self._connection, self._counts.items())
+        self._counts.clear()
 
     def _identity(self, namespace: str, value: str, known_us: int) -> Identity:
         found = self._cache.get((namespace, value))
@@ -100,50 +112,81 @@ class Resolution:
         row = (identity.namespace, identity.value, identity.member.number, known_us, identity.joined, identity.shared)
         self._identities.append(row)
 
-    def _meet(self, anonymous: Identity, user: Member, known_us: int, log: Callable[[MapChanged], None]) -> str | None:
+    def _meet(self, anonymous: Identity, user: Member, known_us: int, log: Log) -> str | None:
         meaning = link(anonymous, user)
         if meaning == "nothing":
             return None
-        if meaning == "second" and self._separate(anonymous, user):
-            anonymous.member, anonymous.joined, anonymous.shared = self._new_member(known_us), None, True
+        if meaning == "second":
+            return self._share(anonymous, known_us) if self._are_two(anonymous, user) else None
+        if anonymous.joined is None:
+            anonymous.joined = user.number
             self._write(anonymous, known_us)
-            return None
-        anonymous.joined = user.number
-        self._write(anonymous, known_us)
-        return self._merge(anonymous.member, user, known_us, "identified", log)
+        refusal = self._merge(anonymous.member, user, known_us, "identified", log)
+        anonymous.linked = refusal is None
+        return refusal
 
-    def _separate(self, anonymous: Identity, user: Member) -> bool:
+    def _share(self, anonymous: Identity, known_us: int) -> str:
+        anonymous.member, anonymous.joined, anonymous.shared = self._new_member(known_us), None, True
+        self._write(anonymous, known_us)
+        self._counts[SHARED] += 1
+        return (
+            "the anonymous id is a shared device: a second user id identified on it, so nothing was merged,"
+            " and its later anonymous events are nobody's"
+        )
+
+    def _are_two(self, anonymous: Identity, user: Member) -> bool:
         """Whether the second user id belongs to another customer than the first."""
         self.finish()
         assert anonymous.joined is not None
         first = store.party_of(self._connection, anonymous.joined)
         return all(member.number != user.number for member in first.members)
 
-    def _alias(self, previous: str, member: Member, known_us: int, log: Callable[[MapChanged], None]) -> str | None:
+    def _alias(self, previous: str, member: Member, known_us: int, log: Log) -> str | None:
         known = self._cache.get((USER, previous))
         if known is not None:
             return self._merge(known.member, member, known_us, "alias", log)
-        if self._rules.blocked(ANONYMOUS, previous):
+        if self._rules.blocked(ANONYMOUS, previous) or self._rules.blocked(USER, previous):
             return "the alias was ignored: previousId is a placeholder that stands for nobody"
-        return self._meet(self._identity(ANONYMOUS, previous, known_us), member, known_us, log)
+        anonymous = self._identity(ANONYMOUS, previous, known_us)
+        if anonymous.shared:
+            return "the alias was ignored: previousId is a shared device"
+        return self._meet(anonymous, member, known_us, log)
 
-    def _merge(
-        self, one: Member, other: Member, known_us: int, because: str, log: Callable[[MapChanged], None]
-    ) -> str | None:
+    def _merge(self, one: Member, other: Member, known_us: int, because: str, log: Log) -> str | None:
+        """Join two members' customers; why not, when it is refused. A pair is joined once, for ever."""
         if one.number == other.number:
             return None
         self.finish()
-        first, second = store.party_of(self._connection, one.number), store.party_of(self._connection, other.number)
-        if first.customer_id == second.customer_id:
+        before = link_store.between(self._connection, one.number, other.number)
+        if before is not None and before.stands:
             return None
-        refusal = refusal_of_merge(first, second, self._rules)
-        if refusal is not None:
-            return refusal
+        if before is not None:
+            return self._refused(
+                f"the merge was refused: it was undone (record {before.undone_number} of the log of events)"
+            )
+        first, second = store.party_of(self._connection, one.number), store.party_of(self._connection, other.number)
         kept, absorbed = survivor(first, second)
-        store.move(self._connection, absorbed.members, kept.customer_id, known_us, because)
-        moves = [MapMove(member.member_id, absorbed.customer_id, kept.customer_id) for member in absorbed.members]
-        log(MapChanged(moves=moves, known_at_us=known_us, because=because))
+        apart = first.customer_id != second.customer_id
+        refusal = refusal_of_merge(first, second, self._rules) if apart else None
+        if refusal is not None:
+            return self._refused(refusal)
+        numbers = [member.number for member in (*first.members, *second.members)]
+        at_us = max(known_us, link_store.newest_us(self._connection, numbers))
+        moves: list[MapMove] = []
+        if apart:
+            store.move(self._connection, absorbed.members, kept.customer_id, at_us, because)
+            moves = [MapMove(member.member_id, absorbed.customer_id, kept.customer_id) for member in absorbed.members]
+        pair = sorted((one, other), key=lambda member: member.number)
+        names = (pair[0].member_id, pair[1].member_id)
+        number = log(MapChanged(moves=moves, known_at_us=at_us, because=because, between=names))
+        made = Link(pair[0].number, pair[1].number, number, at_us, because, None, at_us, "")
+        link_store.put(self._connection, made)
+        self._counts[MERGES] += 1
         return None
+
+    def _refused(self, why: str) -> str:
+        self._counts[REFUSED] += 1
+        return why
 
 
 def new_member_id() -> str:

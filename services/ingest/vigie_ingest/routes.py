@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from vigie_contracts.errors import HTTP_STATUS, InvalidInput, Unauthorized, VigieError
 from vigie_contracts.events import Position
 from vigie_contracts.imports import MAX_IMPORT_RECORDS, ImportAnswer, ImportRequest, RefusedRecord
-from vigie_contracts.reads import CustomersRequest, TimelineRequest
+from vigie_contracts.reads import CustomersRequest, TimelineRequest, UndoRequest
 from vigie_kit.clock import Clock
 from vigie_kit.failpoints import hit
 from vigie_kit.http import StructResponse, decode
@@ -124,6 +124,8 @@ class Internal:
         return [
             Route("/internal/customers", self.customers, methods=["POST"]),
             Route("/internal/timeline", self.timeline, methods=["POST"]),
+            Route("/internal/identity/explain", self.explain, methods=["POST"]),
+            Route("/internal/identity/undo", self.undo, methods=["POST"]),
             Route("/internal/import", self.take_import, methods=["POST"]),
             Route("/internal/quarantine", self.quarantine),
             Route("/internal/status", self.status),
@@ -138,6 +140,16 @@ class Internal:
         """A customer's events."""
         asked = decode(await request.body(), TimelineRequest)
         return StructResponse(await run_in_threadpool(self._reads.timeline, asked))
+
+    async def explain(self, request: Request) -> Response:
+        """Why members are one customer."""
+        asked = decode(await request.body(), CustomersRequest)
+        return StructResponse(await run_in_threadpool(self._reads.explain, asked))
+
+    async def undo(self, request: Request) -> Response:
+        """Take back a merge, or an undo."""
+        asked = decode(await request.body(), UndoRequest)
+        return StructResponse(await self._writer.undo(asked.number, asked.reason))
 
     async def take_import(self, request: Request) -> Response:
         """Records of a file, in one transaction."""

@@ -15,6 +15,7 @@ from sqlalchemy import event
 from vigie_kit.database import open_engine
 from vigie_kit.sqlite_log import SqliteLogWriter
 
+from vigie_ingest import link_store
 from vigie_ingest.identity import Identity, Member, Party
 
 DATABASE = "ingest.db"
@@ -55,6 +56,7 @@ _DDL = (
     " PRIMARY KEY (source_id, verdict)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS uncatalogued (source_id TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL,"
     " last_at_us INTEGER NOT NULL, PRIMARY KEY (source_id, name)) WITHOUT ROWID",
+    *link_store.DDL,
 )
 
 _LATER = (
@@ -113,6 +115,7 @@ def open_database(data: Path) -> Engine:
         for statement in _DDL:
             connection.exec_driver_sql(statement)
         SqliteLogWriter(LOG).create(connection)
+        link_store.adopt(connection, f"log_{LOG}")
         connection.exec_driver_sql("COMMIT")
     return engine
 
@@ -231,18 +234,27 @@ def put_meta(connection: Connection, key: str, value: int) -> None:
     connection.exec_driver_sql("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
+def add_meta(connection: Connection, counts: Iterable[tuple[str, int]]) -> None:
+    """Add to numbers kept with the state."""
+    sql = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = value + excluded.value"
+    _many(connection, sql, list(counts))
+
+
 # ---- identities --------------------
 
 
 def find_identities(connection: Connection, namespace: str, values: Sequence[str]) -> list[Identity]:
     """The known identities among these values."""
     sql = (
-        "SELECT i.value, i.member_no, m.member_id, i.joined, i.shared FROM identities i JOIN members m"
+        "SELECT i.value, i.member_no, m.member_id, i.joined, i.shared, EXISTS (SELECT 1 FROM links l"
+        " WHERE l.one_no = min(i.member_no, i.joined) AND l.other_no = max(i.member_no, i.joined)"
+        " AND l.undone_number IS NULL) FROM identities i JOIN members m"
         " ON m.member_no = i.member_no WHERE i.namespace = ? AND i.value IN (SELECT value FROM json_each(?))"
     )
     rows = connection.exec_driver_sql(sql, (namespace, _json(values).decode()))
     return [
-        Identity(namespace, value, Member(no, name), joined, bool(shared)) for value, no, name, joined, shared in rows
+        Identity(namespace, value, Member(no, name), joined, bool(shared), bool(linked))
+        for value, no, name, joined, shared, linked in rows
     ]
 
 
@@ -278,6 +290,18 @@ def party_of(connection: Connection, member_no: int) -> Party:
         (_json([member.number for member in members]).decode(),),
     )
     return Party(customer_id, members, {row[0]: row[1] for row in counts})
+
+
+def minted(connection: Connection, customer_id: str) -> list[tuple[Member, int]]:
+    """The members of a customer, oldest first, and when each was minted."""
+    sql = "SELECT member_no, member_id, minted_at_us FROM members WHERE customer_id = ? ORDER BY member_no"
+    return [(Member(no, name), at_us) for no, name, at_us in connection.exec_driver_sql(sql, (customer_id,))]
+
+
+def member_names(connection: Connection, members: Iterable[int]) -> dict[int, str]:
+    """Surrogate -> member id."""
+    sql = "SELECT member_no, member_id FROM members WHERE member_no IN (SELECT value FROM json_each(?))"
+    return {row[0]: row[1] for row in connection.exec_driver_sql(sql, (_json(sorted(members)).decode(),))}
 
 
 def move(connection: Connection, members: Sequence[Member], to: str, known_at_us: int, because: str) -> None:
@@ -337,6 +361,15 @@ def customers_of_members(connection: Connection, member_ids: Sequence[str]) -> d
     """Member id -> id of its customer now."""
     sql = "SELECT member_id, customer_id FROM members WHERE member_id IN (SELECT value FROM json_each(?))"
     return {row[0]: row[1] for row in connection.exec_driver_sql(sql, (_json(member_ids).decode(),))}
+
+
+def accounts_of(connection: Connection, members: Sequence[int]) -> list[tuple[int, str, int]]:
+    """(member_no, account_id, effective_at_us of the latest statement), latest first."""
+    sql = (
+        "SELECT member_no, account_id, effective_at_us FROM accounts"
+        " WHERE member_no IN (SELECT value FROM json_each(?)) ORDER BY effective_at_us DESC, account_id"
+    )
+    return [tuple(row) for row in connection.exec_driver_sql(sql, (_json(members).decode(),))]
 
 
 def customer_of_identity(connection: Connection, namespace: str, value: str) -> str | None:

@@ -10,11 +10,13 @@ from vigie_contracts.errors import InvalidInput, NotFound
 from vigie_contracts.events import PURPOSES, Event, Position, Purpose, decode_record
 from vigie_contracts.instants import format_instant
 from vigie_contracts.reads import (
+    AccountRow,
     AttributeRow,
     ConsentRow,
     CustomerRow,
     CustomersAnswer,
     CustomersRequest,
+    ExplainAnswer,
     IdentityRow,
     TimelineAnswer,
     TimelineRequest,
@@ -25,7 +27,9 @@ from vigie_kit.database import reading
 from vigie_ingest import store
 from vigie_ingest.appender import event_hash
 from vigie_ingest.domain import category_of
+from vigie_ingest.explaining import explanation
 from vigie_ingest.identity import USER
+from vigie_ingest.resolver import MERGES, REFUSED, SHARED, UNDONE
 from vigie_ingest.store import Connection, Consent, Engine, MemberRow
 
 MAX_CUSTOMERS = 1_000
@@ -76,15 +80,21 @@ class Reads:
         if len(request.customer_ids) > MAX_CUSTOMERS or len(request.lookups) > MAX_LOOKUPS:
             raise InvalidInput(f"ask for at most {MAX_CUSTOMERS} customers or {MAX_LOOKUPS} lookups")
         with reading(self._engine) as connection:
-            by_id = store.customers_of_members(connection, request.customer_ids)
-            asked = [(name, by_id.get(name)) for name in request.customer_ids]
-            for lookup in request.lookups:
-                found = store.customer_of_identity(connection, lookup.namespace, lookup.value)
-                asked.append((lookup.value, found))
+            asked = _asked(connection, request)
             rows = self._rows(connection, sorted({found for _, found in asked if found is not None}))
         return CustomersAnswer(
             customers=[msgspec.structs.replace(rows[found], asked=name) if found else None for name, found in asked]
         )
+
+    def explain(self, request: CustomersRequest) -> ExplainAnswer:
+        """Why the members of each customer are one customer, asked for as in `customers`."""
+        if len(request.customer_ids) + len(request.lookups) > MAX_LOOKUPS:
+            raise InvalidInput(f"ask for at most {MAX_LOOKUPS} customers")
+        with reading(self._engine) as connection:
+            asked = _asked(connection, request)
+            return ExplainAnswer(
+                customers=[explanation(connection, name, found) if found else None for name, found in asked]
+            )
 
     def timeline(self, request: TimelineRequest) -> TimelineAnswer:
         """Events of all members of the customer, newest first; NotFound when nobody has the id."""
@@ -124,12 +134,13 @@ class Reads:
         with reading(self._engine) as connection:
             sources = store.counters(connection)
             names = store.uncatalogued(connection, 50)
+            identity = {key: store.meta(connection, key) for key in (MERGES, REFUSED, UNDONE, SHARED)}
         totals: dict[str, int] = defaultdict(int)
         for verdicts in sources.values():
             for verdict, number in verdicts.items():
                 totals[verdict] += number
         unknown = [{"source_id": source, "name": name, "count": number} for source, name, number in names]
-        return {"counts": dict(totals), "sources": sources, "uncatalogued": unknown}
+        return {"counts": dict(totals), "sources": sources, "uncatalogued": unknown, "identity": identity}
 
     def _rows(self, connection: Connection, customer_ids: list[str]) -> dict[str, CustomerRow]:
         if not customer_ids:
@@ -140,6 +151,7 @@ class Reads:
             store.identities_of(connection, numbers),
             store.attributes_of(connection, numbers),
             store.standing_consents(connection, numbers),
+            store.accounts_of(connection, numbers),
         )
         by_customer: dict[str, list[MemberRow]] = defaultdict(list)
         for member in members:
@@ -160,6 +172,7 @@ class Reads:
             consents=[self._consent(purpose, profile, members) for purpose in PURPOSES],
             first_seen_us=min(member.first_us for member in members),
             last_seen_us=max(member.last_us for member in members),
+            accounts=profile.accounts_of(members),
         )
 
     def _attributes(self, profile: "_Profile", members: list[MemberRow]) -> list[AttributeRow]:
@@ -200,6 +213,15 @@ class Reads:
         )
 
 
+def _asked(connection: Connection, request: CustomersRequest) -> list[tuple[str, str | None]]:
+    """(what was asked, the customer's id now or null): ids first, then lookups."""
+    by_id = store.customers_of_members(connection, request.customer_ids)
+    asked = [(name, by_id.get(name)) for name in request.customer_ids]
+    for lookup in request.lookups:
+        asked.append((lookup.value, store.customer_of_identity(connection, lookup.namespace, lookup.value)))
+    return asked
+
+
 class _Profile:
     """What is stored of a set of members."""
 
@@ -208,10 +230,12 @@ class _Profile:
         identities: list[tuple[int, str, str, int]],
         attributes: list[tuple[int, str, str, int, str]],
         consents: Mapping[tuple[int, str], Consent],
+        accounts: list[tuple[int, str, int]],
     ) -> None:
         self.attributes = attributes
         self.consents = consents
         self._identities = identities
+        self._accounts = accounts
 
     def identities_of(self, members: list[MemberRow]) -> list[IdentityRow]:
         names = {member.number: member.member_id for member in members}
@@ -220,6 +244,15 @@ class _Profile:
             for member_no, namespace, value, linked_us in self._identities
             if member_no in names
         ]
+
+    def accounts_of(self, members: list[MemberRow]) -> list[AccountRow]:
+        """The accounts of a customer, latest statement first, each once."""
+        numbers = {member.number for member in members}
+        since: dict[str, int] = {}
+        for member_no, account_id, at_us in self._accounts:
+            if member_no in numbers:
+                since.setdefault(account_id, at_us)
+        return [AccountRow(account_id=account_id, since_us=at_us) for account_id, at_us in since.items()]
 
 
 def consent_row(purpose: Purpose, stated: Sequence[Consent], unset_allowed: bool) -> ConsentRow:

@@ -3,10 +3,12 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from vigie_contracts.errors import LimitExceeded, Unavailable
+from vigie_contracts.reads import UndoAnswer
 from vigie_kit.logs import get
 from vigie_kit.worker import Worker
 
@@ -22,6 +24,16 @@ class _Job:
     loop: asyncio.AbstractEventLoop
 
 
+T = TypeVar("T")
+
+
+@dataclass(slots=True, frozen=True)
+class _Call:
+    work: Callable[[], Any]
+    future: "asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop
+
+
 Verdict = tuple[_Job, list[int] | None]
 
 
@@ -32,6 +44,7 @@ class Writer:
         self._appender = appender
         self._limit = queue_events
         self._jobs: deque[_Job] = deque()
+        self._calls: deque[_Call] = deque()
         self._waiting = 0
         self._condition = threading.Condition()
         self._stopping = False
@@ -75,12 +88,29 @@ class Writer:
             self._condition.notify()
         return await job.future
 
+    async def call(self, work: Callable[[], T]) -> T:
+        """What `work` answers, done by the writer's thread between two groups; its error is raised here."""
+        loop = asyncio.get_running_loop()
+        call = _Call(work, loop.create_future(), loop)
+        with self._condition:
+            self._calls.append(call)
+            self._condition.notify()
+        answer: T = await call.future
+        return answer
+
+    async def undo(self, number: int, reason: str) -> UndoAnswer:
+        """Take back a merge or an undo as `Appender.undo` does, with its errors."""
+        return await self.call(lambda: self._appender.undo(number, reason))
+
     def _wait(self) -> None:
         with self._condition:
-            if not self._jobs and not self._stopping:
+            if not self._jobs and not self._calls and not self._stopping:
                 self._condition.wait(0.25)
 
     def _step(self) -> bool:
+        if self._calls:
+            _perform(self._calls.popleft())
+            return True
         jobs = self._take()
         if not jobs:
             self._appender.settle(idle=True)
@@ -144,3 +174,21 @@ def _resolve(verdicts: list[Verdict]) -> None:
             job.future.set_exception(Unavailable("the events could not be written; send them again"))
         else:
             job.future.set_result(outcomes)
+
+
+def _perform(call: _Call) -> None:
+    try:
+        answer = call.work()
+    except Exception as error:  # supervisor: told to who asked; the writer goes on
+        call.loop.call_soon_threadsafe(_settle, call.future, None, error)
+    else:
+        call.loop.call_soon_threadsafe(_settle, call.future, answer, None)
+
+
+def _settle(future: "asyncio.Future[Any]", answer: Any, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(answer)

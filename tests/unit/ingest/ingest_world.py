@@ -48,11 +48,11 @@ class World:
     folder: Path
     now_us: int = NOW_US
     source_id: str = "app"
+    rules: Rules = field(default_factory=Rules)
     clock: Clock = field(init=False)
 
     def __post_init__(self) -> None:
         self.clock = Clock(ClockSetting(base_virtual_us=self.now_us, rate=0.0))
-        self.rules = Rules()
         self.engine = store.open_database(self.folder)
         self.normaliser = Normaliser(CATALOGUE, self.rules)
         self.reads = Reads(self.engine, CATALOGUE, ())

@@ -1,17 +1,26 @@
-"""Whose an event is: the map against a naive oracle, and each rule by name."""
+"""Whose an event is: each rule by name."""
 
-import tempfile
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from vigie_contracts.errors import InvalidInput
 from vigie_contracts.events import MapMove
 from vigie_contracts.reads import CustomersRequest
-from vigie_ingest.identity import DEFAULT_RULES, MAX_MEMBERS, Member, NamespaceRule, Party, Rules, refusal_of_merge
+from vigie_ingest.identity import (
+    DEFAULT_RULES,
+    FILE,
+    MAX_MEMBERS,
+    IdentityRules,
+    Member,
+    Party,
+    Rules,
+    refusal_of_merge,
+)
 
 from tests.unit.ingest.ingest_world import NOW_US, World, identify, track
+
+FEATURE_REPO = Path(__file__).resolve().parents[3] / "feature_repo"
 
 
 @pytest.fixture
@@ -49,6 +58,52 @@ def test_a_second_user_id_on_a_shared_device_is_not_merged(world: World) -> None
     assert first.member_id == ann
     assert later.member_id == last.member_id == device
     assert len(world.merges()) == 1
+    (note,) = world.reads.receipt("3", "app").notes
+    assert note.startswith("the anonymous id is a shared device: a second user id identified on it")
+    assert world.reads.receipt("5", "app").notes == []
+
+
+def test_an_alias_to_a_shared_device_is_ignored_and_said(world: World) -> None:
+    world.send(identify("1", user="ann", anonymous="device"), identify("2", user="bob", anonymous="device"))
+    world.send({"type": "alias", "messageId": "3", "previousId": "device", "userId": "bob"})
+    world.send({"type": "alias", "messageId": "4", "previousId": "null", "userId": "bob"})
+    assert world.reads.receipt("3", "app").notes == ["the alias was ignored: previousId is a shared device"]
+    assert world.reads.receipt("4", "app").notes == [
+        "the alias was ignored: previousId is a placeholder that stands for nobody"
+    ]
+    assert world.customer_of("anonymous_id", "null") is None
+
+
+def test_a_placeholder_beside_a_good_id_is_ignored_and_the_receipt_says_so(world: World) -> None:
+    world.send(track("1", user="null", anonymous="device"), track("2", user="ann", anonymous="0000"))
+    assert world.reads.receipt("1", "app").notes == ["userId was ignored: it is a placeholder that stands for nobody"]
+    assert world.reads.receipt("2", "app").notes == [
+        "anonymousId was ignored: it is a placeholder that stands for nobody"
+    ]
+    assert world.merges() == []
+
+
+def test_priority_decides_whose_an_event_is(world: World, tmp_path: Path) -> None:
+    first, second = DEFAULT_RULES.namespace
+    swapped = [msgspec.structs.replace(first, priority=2), msgspec.structs.replace(second, priority=1)]
+    other = World(tmp_path / "other", rules=Rules(IdentityRules(namespace=swapped)))
+    for one in (world, other):
+        one.send(track("1", user="ann"), track("2", anonymous="device"), track("3", user="ann", anonymous="device"))
+    (ann, _, both), (_, device, by_device) = world.events(), other.events()
+    assert (both.member_id, by_device.member_id) == (ann.member_id, device.member_id)
+
+
+def test_the_group_that_a_customer_belongs_to_is_shown(world: World) -> None:
+    world.send({"type": "group", "messageId": "1", "groupId": "acme", "userId": "ann", "traits": {"size": 3}})
+    world.at(NOW_US + 5)
+    world.send({"type": "group", "messageId": "2", "groupId": "household 7", "anonymousId": "device"})
+    world.send(identify("3", user="ann", anonymous="device"))
+    (row,) = world.reads.customers(CustomersRequest(customer_ids=[world.events()[0].member_id])).customers
+    assert row is not None
+    assert [(account.account_id, account.since_us) for account in row.accounts] == [
+        ("household 7", NOW_US + 5),
+        ("acme", NOW_US),
+    ]
 
 
 def test_a_second_user_id_of_the_same_customer_is_no_shared_device(world: World) -> None:
@@ -82,6 +137,11 @@ def test_an_alias_merges_two_user_ids_and_joins_an_anonymous_one(world: World) -
 def test_a_customer_has_at_most_32_members_and_the_receipt_says_so(world: World) -> None:
     world.send(*(identify(str(place), user="ann", anonymous=f"device-{place}") for place in range(MAX_MEMBERS)))
     assert len(world.merges()) == MAX_MEMBERS - 1
+    world.send(identify("again", user="ann", anonymous="device-31"))
+    assert world.reads.receipt("again", "app").notes == world.reads.receipt("31", "app").notes
+    assert world.reads.counts()["identity"] == {
+        "merges": 31, "merges_refused": 2, "merges_undone": 0, "shared_devices": 0,
+    }  # fmt: skip
     assert world.reads.receipt("30", "app").notes == []
     assert world.reads.receipt("31", "app").verdict == "accepted"
     assert world.reads.receipt("31", "app").notes == [
@@ -94,7 +154,8 @@ def test_a_namespaces_limit_refuses_the_merge() -> None:
     one = Party("a", [Member(1, "a")], {"user_id": 5})
     other = Party("b", [Member(2, "b")], {"user_id": 4, "anonymous_id": 1})
     assert refusal_of_merge(one, other, Rules()) == "the merge was refused: 9 identities 'user_id', and the limit is 8"
-    assert refusal_of_merge(one, one, Rules((NamespaceRule(namespace="user_id", priority=1, limit=10),))) is None
+    other.identities["user_id"] = 3
+    assert refusal_of_merge(one, other, Rules()) is None
 
 
 @pytest.mark.parametrize(
@@ -102,7 +163,7 @@ def test_a_namespaces_limit_refuses_the_merge() -> None:
 )
 def test_placeholders_stand_for_nobody(value: str) -> None:
     assert Rules().blocked("user_id", value)
-    assert not Rules().blocked("crm_id", value)
+    assert Rules().blocked("anonymous_id", value)
 
 
 @pytest.mark.parametrize("value", ["1", "10", "-2", "nullable", "ann", "0a"])
@@ -110,16 +171,61 @@ def test_ordinary_ids_stand_for_somebody(value: str) -> None:
     assert not Rules().blocked("user_id", value)
 
 
-def test_rules_are_data(tmp_path: Path) -> None:
-    assert Rules.load(tmp_path).by_namespace == {rule.namespace: rule for rule in DEFAULT_RULES}
-    text = '[[namespace]]\nnamespace = "user_id"\npriority = 1\nlimit = 2\nblocked = ["demo.*"]\n'
-    (tmp_path / "identities.toml").write_text(text)
+@pytest.mark.parametrize("value", ["test@bank.fr", "Ann@example.com", "x@mail.example.org", "a@b.test", "a@localhost"])
+def test_test_mails_are_no_user_ids_but_may_be_device_names(value: str) -> None:
+    assert Rules().blocked("user_id", value)
+    assert not Rules().blocked("anonymous_id", value)
+
+
+RULES = """
+members = 2
+blocked = ["demo.*"]
+[[namespace]]
+namespace = "user_id"
+priority = 2
+limit = 3
+blocked = ["nobody"]
+[[namespace]]
+namespace = "anonymous_id"
+priority = 1
+limit = 4
+"""
+
+
+def test_rules_are_data_and_replace_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(RULES)
     rules = Rules.load(tmp_path)
-    assert (rules.limit("user_id"), rules.blocked("user_id", "DEMO-1"), rules.blocked("user_id", "null")) == (
-        2,
-        True,
-        False,
-    )
+    assert (rules.members, rules.limit("user_id"), rules.limit("anonymous_id")) == (2, 3, 4)
+    assert rules.priority("anonymous_id") < rules.priority("user_id")
+    assert [rules.blocked("user_id", value) for value in ("DEMO-1", "Nobody", "null")] == [True, True, False]
+    assert [rules.blocked("anonymous_id", value) for value in ("DEMO-1", "nobody")] == [True, False]
+
+
+def test_the_shipped_rules_are_those_that_hold_without_a_file(tmp_path: Path) -> None:
+    shipped, default = Rules.load(FEATURE_REPO), Rules.load(tmp_path)
+    assert shipped.by_namespace == default.by_namespace == {rule.namespace: rule for rule in DEFAULT_RULES.namespace}
+    assert shipped.members == default.members == MAX_MEMBERS
+    for value in DEFAULT_RULES.blocked:
+        assert f"'{value}'" in (FEATURE_REPO / FILE).read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("members = 2", "members = 33", "members must lie between 1 and 32, not be 33"),
+        ("limit = 3", "limit = 0", "the limit of user_id must be at least 1, not 0"),
+        ("priority = 2", "priority = 1", "two namespaces have the same priority; number them in the order in which"),
+        ('"nobody"', '"no(body"', "blocked value 'no(body' is no regular expression"),
+        ('"anonymous_id"', '"device"', "the identity rules need the namespaces user_id and anonymous_id, each once"),
+        ("members = 2", "membres = 2", "membres"),
+    ],
+)
+def test_wrong_rules_are_refused_in_words_that_name_the_file(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    (tmp_path / FILE).write_text(RULES.replace(old, new))
+    with pytest.raises(InvalidInput) as refused:
+        Rules.load(tmp_path)
+    assert str(tmp_path / FILE) in refused.value.message
+    assert sentence in refused.value.message
 
 
 def test_the_history_of_the_map_is_kept(world: World) -> None:
@@ -134,97 +240,3 @@ def test_the_history_of_the_map_is_kept(world: World) -> None:
         (2, NOW_US + 10, NOW_US + 10, "minted"),
         (2, NOW_US + 10, None, "identified"),
     ]
-
-
-class Oracle:
-    """Customers as plain sets of identities; a shared device's identity gets a new name once it is shared."""
-
-    def __init__(self) -> None:
-        self.groups: list[set[str]] = []
-        self.joined: dict[str, str] = {}
-        self.shared: set[str] = set()
-
-    def group(self, name: str) -> set[str]:
-        for group in self.groups:
-            if name in group:
-                return group
-        self.groups.append({name})
-        return self.groups[-1]
-
-    def event(self, user: str | None, device: str | None) -> str:
-        """The identity whose customer the event belongs to."""
-        if device is not None:
-            self.group(self.device(device))
-        if user is None:
-            assert device is not None
-            return self.device(device)
-        self.group(f"u:{user}")
-        if device is not None:
-            self._meet(user, device)
-        return f"u:{user}"
-
-    def device(self, name: str) -> str:
-        return f"d:{name}'" if name in self.shared else f"d:{name}"
-
-    def _meet(self, user: str, device: str) -> None:
-        if device in self.shared:
-            return
-        first = self.joined.setdefault(device, user)
-        if first == user or f"u:{user}" in self.group(f"u:{first}"):
-            self._union(f"d:{device}", f"u:{user}")
-        else:
-            self.shared.add(device)
-            self.group(self.device(device))
-
-    def _union(self, one: str, other: str) -> None:
-        first, second = self.group(one), self.group(other)
-        if first is not second:
-            first |= second
-            self.groups.remove(second)
-
-
-events = st.lists(
-    st.tuples(st.none() | st.sampled_from("abc"), st.none() | st.sampled_from("xyz")).filter(any),
-    min_size=1,
-    max_size=14,
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(pairs=events, sizes=st.lists(st.integers(1, 4), min_size=14, max_size=14))
-def test_the_map_agrees_with_the_oracle_however_events_are_grouped(
-    pairs: list[tuple[str | None, str | None]], sizes: list[int]
-) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder))
-        calls: list[dict[str, Any]] = [
-            track(str(place), user=user, anonymous=device) for place, (user, device) in enumerate(pairs)
-        ]
-        start = 0
-        for size in sizes:
-            if calls[start : start + size]:
-                world.send(*calls[start : start + size])
-            start += size
-        oracle = Oracle()
-        owners = [oracle.event(user, device) for user, device in pairs]
-        customers = world.reads.customers(
-            CustomersRequest(customer_ids=[event.member_id for event in world.events()])
-        ).customers
-        found = [row.customer_id if row else None for row in customers]
-        expected = [next(place for place, group in enumerate(oracle.groups) if owner in group) for owner in owners]
-        for one in range(len(pairs)):
-            for other in range(one):
-                assert (found[one] == found[other]) == (expected[one] == expected[other])
-        folded = _folded(world)
-        assert [folded.get(event.member_id, event.member_id) for event in world.events()] == found
-        world.engine.dispose()
-
-
-def _folded(world: World) -> dict[str, str]:
-    """The map as a consumer of the log sees it."""
-    owners: dict[str, str] = {}
-    for merge in world.merges():
-        for move in merge.moves:
-            assert owners.get(move.member_id, move.member_id) == move.from_customer_id
-            owners[move.member_id] = move.to_customer_id
-    return owners
