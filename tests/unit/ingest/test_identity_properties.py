@@ -23,29 +23,21 @@ from tests.unit.features.features_world import TABLE
 from tests.unit.ingest.identity_oracle import Oracle
 from tests.unit.ingest.ingest_world import NOW_US, World, track
 
-MOST_MEMBERS, MOST_USERS, MOST_DEVICES = 5, 3, 2
-RULES = IdentityRules(
-    members=MOST_MEMBERS,
-    blocked=DEFAULT_RULES.blocked,
-    namespace=[
-        NamespaceRule(namespace="user_id", priority=1, limit=MOST_USERS),
-        NamespaceRule(namespace="anonymous_id", priority=2, limit=MOST_DEVICES),
-    ],
-)
+LIMITS = st.sampled_from([(5, 3, 2), (4, 3, 1), (6, 2, 3)])
+"""Most members, user ids and anonymous ids of a customer."""
 USERS, DEVICES = st.sampled_from("abc"), st.sampled_from("xyz")
 CALLS = st.one_of(
-    st.tuples(st.just("track"), USERS, DEVICES),
+    *[st.tuples(st.just("track"), USERS, DEVICES)] * 3,
     st.tuples(st.just("track"), USERS, st.none()),
     st.tuples(st.just("track"), st.none() | st.just("null"), DEVICES),
-    st.tuples(st.just("import"), USERS, DEVICES, st.integers(1, 40)),
-    st.tuples(st.just("import"), st.none(), DEVICES, st.integers(1, 40)),
-    st.tuples(st.just("alias"), USERS, st.none() | DEVICES, USERS | DEVICES),
-    st.tuples(st.just("undo"), st.integers(0, 9)),
-    st.tuples(st.just("undo"), st.integers(0, 9)),
-    st.tuples(st.just("restart")),
+    st.tuples(st.just("import"), st.none() | USERS, DEVICES, st.integers(1, 40)),
+    *[st.tuples(st.just("alias"), USERS, st.none(), USERS)] * 2,
+    st.tuples(st.just("alias"), USERS, st.none() | DEVICES, DEVICES),
+    *[st.tuples(st.just("undo"), st.integers(0, 9))] * 2,
     st.tuples(st.just("wait"), st.integers(1, 3)),
+    st.just(("restart",)),
 )
-HISTORIES = st.lists(CALLS, min_size=1, max_size=24)
+HISTORIES = st.lists(CALLS, min_size=5, max_size=30)
 
 
 @dataclass
@@ -70,8 +62,8 @@ class Played:
         return {frozenset(events) for events in found.values()}
 
 
-def play(world: World, calls: list[tuple[object, ...]]) -> Played:
-    played = Played(world, Oracle(MOST_MEMBERS, MOST_USERS, MOST_DEVICES))
+def play(world: World, calls: list[tuple[object, ...]], limits: tuple[int, int, int]) -> Played:
+    played = Played(world, Oracle(*limits))
     for place, (kind, *given_) in enumerate(calls):
         if kind == "wait":
             world.at(world.now_us + given_[0])
@@ -129,20 +121,26 @@ def undo(played: Played, place: int) -> None:
 
 
 @contextmanager
-def a_world() -> Iterator[World]:
+def a_world(limits: tuple[int, int, int]) -> Iterator[World]:
+    members, users, devices = limits
+    namespaces = [
+        NamespaceRule(namespace="user_id", priority=1, limit=users),
+        NamespaceRule(namespace="anonymous_id", priority=2, limit=devices),
+    ]
+    rules = Rules(IdentityRules(members=members, blocked=DEFAULT_RULES.blocked, namespace=namespaces))
     with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder), rules=Rules(RULES))
+        world = World(Path(folder), rules=rules)
         yield world
         world.engine.dispose()
 
 
 @settings(max_examples=80, deadline=None)
-@given(calls=HISTORIES)
+@given(calls=HISTORIES, limits=LIMITS)
 def test_every_customer_at_every_instant_is_the_union_of_events_by_the_map_known_then(
-    calls: list[tuple[object, ...]],
+    calls: list[tuple[object, ...]], limits: tuple[int, int, int]
 ) -> None:
-    with a_world() as world:
-        played = play(world, calls)
+    with a_world(limits) as world:
+        played = play(world, calls, limits)
         events = world.events()
         assert [event.event_id for event in events] == [event_id for event_id, _, _ in played.carried]
         assert len(world.merges()) == len(played.oracle.records)
@@ -178,12 +176,12 @@ def folded(world: World, t_us: int) -> dict[str, str]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(calls=HISTORIES)
+@given(calls=HISTORIES, limits=LIMITS)
 def test_features_follow_merges_and_undos_online_and_in_the_archives_query_at_every_instant(
-    calls: list[tuple[object, ...]],
+    calls: list[tuple[object, ...]], limits: tuple[int, int, int]
 ) -> None:
-    with a_world() as world:
-        played = play(world, calls)
+    with a_world(limits) as world:
+        played = play(world, calls, limits)
         state = FeatureState(world.folder)
         state.consume([])
         features = TABLE.select(["login_count_90d"])
