@@ -23,7 +23,7 @@ from vigie_gateway.context import Shared, Texts
 from vigie_gateway.cursors import Cursors
 from vigie_gateway.hub import Hub
 from vigie_gateway.limits import Bucket
-from vigie_gateway.page import query_page
+from vigie_gateway.page import page_routes
 from vigie_gateway.schema import make_schema, printed
 from vigie_gateway.services import Services
 from vigie_gateway.settings import Settings
@@ -81,7 +81,7 @@ def create_app(settings: Settings) -> Starlette:
             shared.hub.close()
             await shared.services.aclose()
 
-    pages = [Route("/", query_page), Route("/graphiql", query_page)] if settings.page else []
+    pages = page_routes() if settings.page else []
     return Starlette(
         routes=[
             *pages,

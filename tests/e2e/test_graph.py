@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.browser import Tab, browser_tab
 from tests.e2e.system import System
 from tests.servers import until
 
@@ -26,6 +27,10 @@ STREAM = """subscription($after: Cursor, $filter: ScoreUpdateFilter) {
     }
   }
 }"""
+
+EXECUTE = "document.querySelector('.graphiql-execute-button')"
+ANSWER = "document.querySelector('.graphiql-response .CodeMirror').CodeMirror.getValue()"
+WRONG_TOKEN = "Failed to load resource: the server responded with a status of 401 (Unauthorized)"
 
 
 @pytest.fixture(scope="module")
@@ -277,3 +282,43 @@ def _is(path: Path, module: str, data: str) -> bool:
     except OSError:
         return False
     return module.encode() in command and f"VIGIE_DATA={data}\0".encode() in environment
+
+
+def test_graphiql_in_a_browser_asks_for_the_token_runs_an_example_and_streams(bank, tmp_path):
+    system, start = bank
+    gateway = system.addresses["gateway"]
+    with browser_tab(tmp_path) as tab:
+        tab.send("Page.navigate", url=f"{gateway}/")
+        give_token(tab, "wrong")
+        tab.wait_for("document.querySelector('#problem').textContent.includes('refused this token')")
+        give_token(tab, system.addresses["token"])
+        tab.wait_for(f"{EXECUTE} && document.querySelectorAll('.graphiql-tab').length === 5")
+        tab.evaluate(f"{EXECUTE}.click()")
+        tab.wait_for(f"{ANSWER}.includes('ChurnScore')")
+        customers = json.loads(tab.evaluate(ANSWER))["data"]["customers"]
+        assert len(customers["edges"]) == 5
+        assert customers["edges"][0]["node"]["profile"]["displayName"].endswith("(simulated)")
+        tab.wait_for("document.querySelector('.graphiql-response').innerText.includes('displayName')")
+
+        stream = STREAM.replace("after: $after", f'after: "{start}"').replace("($after: Cursor, ", " Resumed(")
+        tab.evaluate(f"document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.setValue({stream!r})")
+        tab.wait_for("document.querySelector('.graphiql-tab-active').innerText.includes('Resumed')")
+        tab.evaluate(f"{EXECUTE}.click()")
+        tab.wait_for(f"(JSON.parse({ANSWER} || '{{}}').extensions?.earlier ?? []).length >= 5")
+        streamed = json.loads(tab.evaluate(ANSWER))
+        assert streamed["extensions"]["earlier"][0]["scoreUpdated"]["__typename"] == "ScoreUpdate"
+        tab.wait_for(f"{EXECUTE}.ariaLabel.startsWith('Stop')")
+        tab.evaluate(f"{EXECUTE}.click()")
+        tab.wait_for(f"{EXECUTE}.ariaLabel.startsWith('Execute')")
+
+        assert tab.evaluate("Object.keys(localStorage)") == []
+        addresses = {request["request"]["url"] for request in tab.told("Network.requestWillBeSent")}
+        assert {url for url in addresses if not url.startswith((f"{gateway}/", "data:"))} == set()
+        assert [entry["entry"]["text"] for entry in tab.told("Log.entryAdded")] == [WRONG_TOKEN]
+        assert tab.told("Runtime.exceptionThrown") == []
+
+
+def give_token(tab: Tab, token: str) -> None:
+    tab.wait_for("document.activeElement?.id === 'token'")
+    tab.type(token)
+    tab.evaluate("document.querySelector('#ask button').click()")
