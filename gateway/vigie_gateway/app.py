@@ -10,6 +10,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from vigie_contracts.features import FeatureTable
 from vigie_contracts.scores import ChurnDefinition, load_concepts
 from vigie_kit import installation
 from vigie_kit.client import ServiceClient
@@ -110,7 +111,11 @@ def make_shared(settings: Settings) -> Shared:
     return Shared(
         services=Services(*clients),
         cursors=Cursors(settings.service_token),
-        texts=Texts(load_concepts(repository), {row.key: row for row in ChurnDefinition.load_all(repository)}),
+        texts=Texts(
+            load_concepts(repository),
+            {row.key: row for row in ChurnDefinition.load_all(repository)},
+            FeatureTable.load(repository).by_key,
+        ),
         hub=Hub(settings.data, settings.most_lag),
         clock=Clock(installation.load(settings.data).clock),
         bucket=Bucket(),
