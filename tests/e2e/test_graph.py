@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,18 @@ def test_the_work_list_is_ordered_by_risk_and_pages_by_keyset(bank):
     assert known == sorted(known, reverse=True)
     assert len(known) > CUSTOMERS // 2
     assert all(0 <= probability <= 1 for probability in known)
+
+
+def test_the_first_query_of_the_readme_is_answered_as_it_is_written_there(bank, repository):
+    system, _ = bank
+    command = re.search(r"```sh\n(curl .*?)```", (repository / "README.md").read_text(), re.DOTALL)
+    assert command is not None
+    line = command[1].replace("http://", "").replace("localhost:8700", system.addresses["gateway"])
+    environment = {**os.environ, "TOKEN": system.addresses["token"], "no_proxy": "*"}
+    done = subprocess.run(["/bin/bash", "-c", line], capture_output=True, text=True, env=environment, check=True)
+    (edge,) = json.loads(done.stdout)["data"]["customers"]["edges"]
+    assert edge["node"]["externalId"].startswith("sim-")
+    assert all(edge["node"]["churn"]["reasons"][place]["text"] for place in range(3))
 
 
 def test_reasons_come_in_both_languages_with_the_same_codes(bank):
