@@ -6,7 +6,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export TZ := UTC
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test test-large check lint format type schema security bench lock run-env test-env
+.PHONY: help demo demo-reset test test-large check lint format type schema security bench lock graphiql run-env test-env
 
 help: ## Show what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ lock: ## Compile requirements/*.in to pinned, hashed files (maintainers)
 	  --no-emit-index-url --no-emit-find-links requirements/$$name.in -o requirements/$$name.txt; done
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links requirements/test.in -c requirements/run.txt -o requirements/test.txt
+
+graphiql: $(VENV)/bin/python ## Renew the vendored GraphiQL from the npm registry (maintainers)
+	@$(BIN)/python gateway/renew_graphiql.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Vigie needs Python 3.11, 3.12 or 3.13; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 ...")'

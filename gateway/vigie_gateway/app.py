@@ -10,6 +10,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from vigie_contracts.features import FeatureTable
 from vigie_contracts.scores import ChurnDefinition, load_concepts
 from vigie_kit import installation
 from vigie_kit.client import ServiceClient
@@ -23,7 +24,7 @@ from vigie_gateway.context import Shared, Texts
 from vigie_gateway.cursors import Cursors
 from vigie_gateway.hub import Hub
 from vigie_gateway.limits import Bucket
-from vigie_gateway.page import query_page
+from vigie_gateway.page import page_routes
 from vigie_gateway.schema import make_schema, printed
 from vigie_gateway.services import Services
 from vigie_gateway.settings import Settings
@@ -81,7 +82,7 @@ def create_app(settings: Settings) -> Starlette:
             shared.hub.close()
             await shared.services.aclose()
 
-    pages = [Route("/", query_page), Route("/graphiql", query_page)] if settings.page else []
+    pages = page_routes() if settings.page else []
     return Starlette(
         routes=[
             *pages,
@@ -110,7 +111,11 @@ def make_shared(settings: Settings) -> Shared:
     return Shared(
         services=Services(*clients),
         cursors=Cursors(settings.service_token),
-        texts=Texts(load_concepts(repository), {row.key: row for row in ChurnDefinition.load_all(repository)}),
+        texts=Texts(
+            load_concepts(repository),
+            {row.key: row for row in ChurnDefinition.load_all(repository)},
+            FeatureTable.load(repository).by_key,
+        ),
         hub=Hub(settings.data, settings.most_lag),
         clock=Clock(installation.load(settings.data).clock),
         bucket=Bucket(),

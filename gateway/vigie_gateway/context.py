@@ -1,8 +1,10 @@
 """What a resolver may use: services, loaders, cursors, texts, the score hub. One a request, or a connection."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vigie_contracts.features import FeatureSpec
 from vigie_contracts.scores import ChurnDefinition, Concept
 from vigie_kit.clock import Clock
 from vigie_kit.server import Drain
@@ -20,6 +22,7 @@ class Texts:
 
     concepts: dict[str, Concept]
     definitions: dict[str, ChurnDefinition]
+    features: Mapping[str, FeatureSpec]
 
 
 @dataclass(frozen=True)

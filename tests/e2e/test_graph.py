@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.browser import Tab, browser_tab
 from tests.e2e.system import System
 from tests.servers import until
 
@@ -26,6 +29,10 @@ STREAM = """subscription($after: Cursor, $filter: ScoreUpdateFilter) {
     }
   }
 }"""
+
+EXECUTE = "document.querySelector('.graphiql-execute-button')"
+ANSWER = "document.querySelector('.graphiql-response .CodeMirror').CodeMirror.getValue()"
+WRONG_TOKEN = "Failed to load resource: the server responded with a status of 401 (Unauthorized)"
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +116,18 @@ def test_the_work_list_is_ordered_by_risk_and_pages_by_keyset(bank):
     assert known == sorted(known, reverse=True)
     assert len(known) > CUSTOMERS // 2
     assert all(0 <= probability <= 1 for probability in known)
+
+
+def test_the_first_query_of_the_readme_is_answered_as_it_is_written_there(bank, repository):
+    system, _ = bank
+    command = re.search(r"```sh\n(curl .*?)```", (repository / "README.md").read_text(), re.DOTALL)
+    assert command is not None
+    line = command[1].replace("http://", "").replace("localhost:8700", system.addresses["gateway"])
+    environment = {**os.environ, "TOKEN": system.addresses["token"], "no_proxy": "*"}
+    done = subprocess.run(["/bin/bash", "-c", line], capture_output=True, text=True, env=environment, check=True)
+    (edge,) = json.loads(done.stdout)["data"]["customers"]["edges"]
+    assert edge["node"]["externalId"].startswith("sim-")
+    assert all(edge["node"]["churn"]["reasons"][place]["text"] for place in range(3))
 
 
 def test_reasons_come_in_both_languages_with_the_same_codes(bank):
@@ -277,3 +296,43 @@ def _is(path: Path, module: str, data: str) -> bool:
     except OSError:
         return False
     return module.encode() in command and f"VIGIE_DATA={data}\0".encode() in environment
+
+
+def test_graphiql_in_a_browser_asks_for_the_token_runs_an_example_and_streams(bank, tmp_path):
+    system, start = bank
+    gateway = system.addresses["gateway"]
+    with browser_tab(tmp_path) as tab:
+        tab.send("Page.navigate", url=f"{gateway}/")
+        give_token(tab, "wrong")
+        tab.wait_for("document.querySelector('#problem').textContent.includes('refused this token')")
+        give_token(tab, system.addresses["token"])
+        tab.wait_for(f"{EXECUTE} && document.querySelectorAll('.graphiql-tab').length === 5")
+        tab.evaluate(f"{EXECUTE}.click()")
+        tab.wait_for(f"{ANSWER}.includes('ChurnScore')")
+        customers = json.loads(tab.evaluate(ANSWER))["data"]["customers"]
+        assert len(customers["edges"]) == 5
+        assert customers["edges"][0]["node"]["profile"]["displayName"].endswith("(simulated)")
+        tab.wait_for("document.querySelector('.graphiql-response').innerText.includes('displayName')")
+
+        stream = STREAM.replace("after: $after", f'after: "{start}"').replace("($after: Cursor, ", " Resumed(")
+        tab.evaluate(f"document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.setValue({stream!r})")
+        tab.wait_for("document.querySelector('.graphiql-tab-active').innerText.includes('Resumed')")
+        tab.evaluate(f"{EXECUTE}.click()")
+        tab.wait_for(f"(JSON.parse({ANSWER} || '{{}}').extensions?.earlier ?? []).length >= 5")
+        streamed = json.loads(tab.evaluate(ANSWER))
+        assert streamed["extensions"]["earlier"][0]["scoreUpdated"]["__typename"] == "ScoreUpdate"
+        tab.wait_for(f"{EXECUTE}.ariaLabel.startsWith('Stop')")
+        tab.evaluate(f"{EXECUTE}.click()")
+        tab.wait_for(f"{EXECUTE}.ariaLabel.startsWith('Execute')")
+
+        assert tab.evaluate("Object.keys(localStorage)") == []
+        addresses = {request["request"]["url"] for request in tab.told("Network.requestWillBeSent")}
+        assert {url for url in addresses if not url.startswith((f"{gateway}/", "data:"))} == set()
+        assert [entry["entry"]["text"] for entry in tab.told("Log.entryAdded")] == [WRONG_TOKEN]
+        assert tab.told("Runtime.exceptionThrown") == []
+
+
+def give_token(tab: Tab, token: str) -> None:
+    tab.wait_for("document.activeElement?.id === 'token'")
+    tab.type(token)
+    tab.evaluate("document.querySelector('#ask button').click()")

@@ -1,7 +1,11 @@
 """Training against a real MLflow server: logs, registers, passes the gate or not, promotes, rolls back."""
 
+import os
 import random
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -21,6 +25,7 @@ from vigie_kit.clock import Clock
 from vigie_scoring.loaded import load_model
 from vigie_training import main
 from vigie_training.calibration import calibrate
+from vigie_training.failpoints import FAILPOINTS
 from vigie_training.main import TrainedRun
 from vigie_training.registry import Registry
 
@@ -64,6 +69,12 @@ class Lab:
 
     def rollback(self, name: str) -> main.LedgerRow:
         return main.rollback(name, data=self.data, mlflow_uri=self.uri, clock=self.clock, who="tester")
+
+    def twins(self, name: str) -> tuple[str, str]:
+        """A model of its own whose two versions are both the churn model that was trained first."""
+        trained = f"models:/{CHURN}/{self.first.version}"
+        one, two = (self.client.copy_model_version(trained, name) for _ in range(2))
+        return str(one.version), str(two.version)
 
     def artifacts(self, run: TrainedRun, folder: Path) -> Path:
         """The logged model's files."""
@@ -169,6 +180,53 @@ def test_from_challenger_to_champion_and_back(lab: Lab) -> None:
     kept = main.promotions(lab.data, CHURN)[2]
     assert (kept.who, kept.reason) == ("tester", "same model, for the rehearsal")
     assert msgspec.convert(kept.evidence, main.GateReport).points == overridden.points
+
+
+def test_a_promotion_or_rollback_that_was_killed_is_finished_by_asking_again(lab: Lab) -> None:
+    """Killed either side of the commit, again and again; the ledger ends with one row a move."""
+    name = "killed"
+    one, two = lab.twins(name)
+    lab.promote(name, version=one, override="a test")
+    for failpoint in FAILPOINTS:
+        killed(lab, failpoint, f"promote({name!r}, version={two!r}, override='a test', **common)")
+        again_or_done(failpoint, lambda: lab.promote(name, version=two, override="a test"))
+        assert main.champion(name, lab.uri) == two
+        killed(lab, failpoint, f"rollback({name!r}, **common)")
+        again_or_done(failpoint, lambda: lab.rollback(name))
+        assert main.champion(name, lab.uri) == one
+    rows = [(row.action, row.from_version, row.to_version) for row in main.promotions(lab.data, name)]
+    assert rows == [("promote", None, one), *[("promote", one, two), ("rollback", two, one)] * len(FAILPOINTS)]
+
+
+def test_a_rollback_takes_back_a_move_that_the_ledger_does_not_know(lab: Lab) -> None:
+    name = "moved-by-hand"
+    one, two = lab.twins(name)
+    lab.promote(name, version=one, override="a test")
+    lab.client.set_registered_model_alias(name, "champion", two)
+    assert (lab.rollback(name).from_version, main.champion(name, lab.uri)) == (two, one)
+
+
+def killed(lab: Lab, failpoint: str, call: str) -> None:
+    """Make the call in a process that dies at the failpoint."""
+    code = (
+        "from pathlib import Path; from vigie_kit import installation; from vigie_kit.clock import Clock\n"
+        "from vigie_training import main\n"
+        f"data = Path({str(lab.data)!r})\n"
+        f"common = dict(data=data, mlflow_uri={lab.uri!r}, clock=Clock(installation.load(data).clock), who='tester')\n"
+        f"main.{call}\n"
+    )
+    environment = {**os.environ, "VIGIE_FAILPOINT": failpoint}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def again_or_done(failpoint: str, call: Callable[[], object]) -> None:
+    """Before the commit the same call finishes the move; after it, it says that nothing is left to do."""
+    if failpoint == "training.before_commit":
+        call()
+    else:
+        with pytest.raises(Conflict):
+            call()
 
 
 def test_propensity_learns_who_wants_which_offer(lab: Lab, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from vigie_contracts.scores import Assessment, Reason
 
 from vigie_gateway.context import Texts
 from vigie_gateway.graph.scalars import Info, Locale, instant, text
+from vigie_gateway.graph.wording import sentences
 
 BandEnum = Enum("RiskBand", {name: name for name in scores.BANDS})  # type: ignore[misc]
 RiskBand = strawberry.enum(BandEnum, description="A step of risk, with hysteresis so that it does not flicker.")
@@ -160,11 +161,9 @@ def unavailable(key: str, texts: Texts, why: ScoreUnavailableReason) -> ScoreUna
 
 
 def reason(row: Reason, texts: Texts) -> ScoreReason:
-    """A reason with its sentences filled in."""
-    concept = texts.concepts.get(row.code)
-    raises = row.direction == "INCREASES_RISK"
-    templates = {} if concept is None else concept.raises if raises else concept.lowers
-    shown = {"value": _number(row.value), "typical": _number(row.typical)}
+    """A reason with its sentences; the concept's title where the feature is not declared any more."""
+    feature, concept = texts.features.get(row.feature), texts.concepts.get(row.code)
+    told = {} if feature is None else sentences(feature, row.value, row.typical)
     return ScoreReason(
         code=row.code,
         direction=Direction(row.direction),
@@ -172,14 +171,10 @@ def reason(row: Reason, texts: Texts) -> ScoreReason:
         feature=row.feature,
         value=row.value,
         typical_value=row.typical,
-        texts={locale: template.format(**shown) for locale, template in templates.items()} or {"en": row.code},
+        texts=told or (concept.title if concept else {"en": row.code}),
     )
 
 
 def primary(info: Info) -> str:
     """The key of the institution's primary definition."""
     return next(key for key, found in info.context.texts.definitions.items() if found.primary)
-
-
-def _number(value: float | int | None) -> str:
-    return "–" if value is None else f"{value:g}" if abs(value) < 1e6 else f"{value:.0f}"

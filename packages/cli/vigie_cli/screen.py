@@ -72,7 +72,7 @@ class Screen:
         """Where everything is, and the keys."""
         where = system.addresses
         serves = {
-            "gateway": f"{where.gateway}/graphql (GraphiQL in a browser)",
+            "gateway": f"{where.gateway}/graphql (in a browser: {where.gateway}/graphiql)",
             "ingest": f"{where.ingest}/v1/batch (Segment's shape)",
             "features": where.features,
             "scoring": where.scoring,

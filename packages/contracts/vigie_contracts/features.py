@@ -37,6 +37,8 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `where` filters by exact string value of declared properties. `zero_over_zero`, `x_over_zero` and `cap` are permille
     values of `trend` and `rate`. `categories` are an attribute's declared values; without them it is an integer.
+    `label` (by locale) and `unit` are for people: what reasons call the feature, and what its integers count when that
+    does not follow from the measure (minor units of money, seconds).
     """
 
     name: str
@@ -56,6 +58,8 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     x_over_zero: int = 10_000
     cap: int = 10_000
     concept: str = "other"
+    label: dict[str, str] = {}
+    unit: Literal["minor", "seconds"] | None = None
 
     @property
     def key(self) -> str:
@@ -71,9 +75,9 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def definition_hash(self) -> str:
-        """16 hex digits of SHA-256 over what the value depends on (not name, owner, description, concept, version)."""
+        """16 hex digits of SHA-256 over what the value depends on (no name, version, or text for people)."""
         body = msgspec.structs.asdict(self)
-        for field in ("name", "description", "owner", "version", "concept"):
+        for field in ("name", "description", "owner", "version", "concept", "label", "unit"):
             del body[field]
         return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()[:16]
 

@@ -76,14 +76,10 @@ class ChurnDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class Concept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A business concept that groups features in reasons; texts by locale for a contribution up and down.
-
-    Texts may use `{value}` and `{typical}` of the concept's strongest feature.
-    """
+    """A business concept that groups features in reasons; its title by locale."""
 
     code: str
-    raises: dict[str, str]
-    lowers: dict[str, str]
+    title: dict[str, str]
 
 
 class _ConceptFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from vigie_contracts.events import Event, LogRecord, MapChanged, Position
 from vigie_contracts.features import FeatureSpec
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATE_HOUR = 21
 Record = tuple[Position, LogRecord]
 
 
@@ -54,7 +55,12 @@ class _Moment:
         self.today = self.day(t_us)
 
     def day(self, instant_us: int) -> date:
-        return (EPOCH + timedelta(microseconds=instant_us)).astimezone(_zone(self.time_zone)).date()
+        """The local date; where clocks went back across midnight, still the day that had begun before."""
+        at = EPOCH + timedelta(microseconds=instant_us)
+        local = at.astimezone(_zone(self.time_zone))
+        if local.hour < LATE_HOUR:
+            return local.date()
+        return max((at - timedelta(minutes=back)).astimezone(_zone(self.time_zone)).date() for back in range(121))
 
     def edge(self, days: int, window_days: int) -> int:
         if window_days in (1, 7):

@@ -34,9 +34,7 @@ class Promoter:
         if override is not None and not override.strip():
             raise InvalidInput("an override needs a reason; it will stand in the ledger")
         candidate = self._candidate(name, version)
-        champion = self.registry.by_alias(name, CHAMPION)
-        if champion is not None and champion.version == candidate.version:
-            raise Conflict(f"{name} version {candidate.version} is champion already")
+        champion = self._rival(candidate)
         evidence, test = self.registry.evidence(candidate)
         contest = self._contest(candidate, champion, evidence, test)
         report = _report(candidate, champion, judge(evidence, contest, self.now_us), contest, evidence, override)
@@ -44,31 +42,55 @@ class Promoter:
         return report
 
     def rollback(self, name: str) -> LedgerRow:
-        """Point champion back to the version before the current one. Conflict when the ledger knows none."""
+        """Point champion back to the version before the current one. Conflict when the ledger knows none.
+
+        Where the alias and the ledger differ, as after a kill between the two, a rollback that had begun is finished,
+        and any other move of the alias is taken back.
+        """
         current = self.registry.by_alias(name, CHAMPION)
         if current is None:
             raise NotFound(f"{name} has no champion to roll back from")
-        before = self._before(name, current.version)
+        recorded = self._recorded(name)
+        from_version, to_version = current.version, recorded
+        if recorded is None or recorded == current.version:
+            to_version = self._before(name, current.version)
+        elif self._before(name, recorded) == current.version:
+            from_version, to_version = recorded, current.version
+        if to_version is None:
+            raise Conflict(f"the ledger knows no champion of {name} before version {current.version}")
         row = LedgerRow(
             at_us=self.now_us,
             who=self.who,
             name=name,
             action="rollback",
-            from_version=current.version,
-            to_version=before,
+            from_version=from_version,
+            to_version=to_version,
             verdict="rolled back",
         )
         self._move(row)
         return row
 
-    def _before(self, name: str, version: str) -> str:
+    def _rival(self, candidate: Version) -> Version | None:
+        """The champion; the recorded one where the alias has moved to the candidate but a kill kept the row out."""
+        champion = self.registry.by_alias(candidate.name, CHAMPION)
+        if champion is None or champion.version != candidate.version:
+            return champion
+        recorded = self._recorded(candidate.name)
+        if recorded == candidate.version:
+            raise Conflict(f"{candidate.name} version {candidate.version} is champion already")
+        return None if recorded is None else self.registry.version(candidate.name, recorded)
+
+    def _recorded(self, name: str) -> str | None:
+        """The champion by the ledger."""
+        moves = [row.to_version for row in self.ledger.rows(name) if row.verdict != "refused"]
+        return moves[-1] if moves else None
+
+    def _before(self, name: str, version: str) -> str | None:
         promoted = [
-            row for row in self.ledger.rows(name)
+            row.from_version for row in self.ledger.rows(name)
             if row.action == "promote" and row.verdict != "refused" and row.to_version == version
         ]  # fmt: skip
-        if not promoted or promoted[-1].from_version is None:
-            raise Conflict(f"the ledger knows no champion of {name} before version {version}")
-        return promoted[-1].from_version
+        return promoted[-1] if promoted else None
 
     def _candidate(self, name: str, version: str | None) -> Version:
         if version is not None:

@@ -63,18 +63,27 @@ def fit(train: Matrix, train_labels: Floats, later: Matrix, later_labels: Floats
 def fit_out_of_fold(train: Matrix, labels: Floats, customers: Instants) -> CalibratedModel:
     """For a study without a later slice: folds by customer choose the rounds and give the margins to calibrate on.
 
-    The calibrated margins come from fold models of about the same size as the final one, which sees all rows.
+    The rounds are those with the least log loss over all held-out rows together, as `xgboost.cv` chooses them: the best
+    round of a single fold is mostly luck. The calibrated margins come from fold models of as many rounds as the final
+    one, which sees all rows.
     """
     fold = np.random.default_rng(SEED).permutation(int(customers.max()) + 1)[customers] % FOLDS
-    held_out = np.empty(len(labels))
-    rounds = []
+    parameters, losses, boosters = parameters_for(labels), np.zeros(MOST_ROUNDS), []
     for number in range(FOLDS):
         inside = fold == number
-        booster = boost(train[~inside], labels[~inside], MOST_ROUNDS, train[inside], labels[inside])
-        held_out[inside] = margins(booster, train[inside])
-        rounds.append(booster.num_boosted_rounds())
-    final = boost(train, labels, int(np.median(rounds)))
-    return CalibratedModel(final, fit_calibrator(held_out, labels))
+        measured: dict[str, dict[str, list[float]]] = {}
+        data, held_out = _data(train[~inside], labels[~inside]), _data(train[inside], labels[inside])
+        boosters.append(
+            xgboost.train(
+                parameters, data, MOST_ROUNDS, evals=[(held_out, "fold")], evals_result=measured, verbose_eval=False
+            )
+        )
+        losses += np.array(measured["fold"]["logloss"]) * inside.sum()
+    rounds = int(losses.argmin()) + 1
+    out_of_fold = np.empty(len(labels))
+    for number, booster in enumerate(boosters):
+        out_of_fold[fold == number] = margins(booster[:rounds], train[fold == number])
+    return CalibratedModel(boost(train, labels, rounds), fit_calibrator(out_of_fold, labels))
 
 
 def boost(

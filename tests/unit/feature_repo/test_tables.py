@@ -1,6 +1,5 @@
 """The shipped tables: what the catalogue, the features and the concepts hold, and that they fit one another."""
 
-import re
 from pathlib import Path
 from typing import get_args
 
@@ -113,13 +112,15 @@ def test_every_feature_has_a_declared_concept_and_every_concept_a_feature(
     assert {row.concept for row in table.features} == set(load_concepts(feature_repo))
 
 
-def test_concepts_speak_both_languages_and_name_only_what_they_are_given(feature_repo: Path) -> None:
-    for concept in load_concepts(feature_repo).values():
-        for texts in (concept.raises, concept.lowers):
-            assert set(texts) == {"en", "fr"}, concept.code
-            placeholders = {name for text in texts.values() for name in re.findall(r"{(\w*)}", text)}
-            assert placeholders <= {"value", "typical"}, concept.code
-            assert all("{" not in text.format(value=3, typical=5) for text in texts.values()), concept.code
+def test_concepts_and_features_speak_both_languages(table: FeatureTable, feature_repo: Path) -> None:
+    assert [c.code for c in load_concepts(feature_repo).values() if set(c.title) != {"en", "fr"}] == []
+    assert [row.key for row in table.features if set(row.label) != {"en", "fr"}] == []
+    for locale in ("en", "fr"):
+        assert len({row.label[locale] for row in table.features}) == len(table.features)
+
+
+def test_every_sum_says_what_it_counts(table: FeatureTable) -> None:
+    assert [row.key for row in table.features if (row.measure == "sum") != (row.unit is not None)] == []
 
 
 def test_engagement_is_out_of_a_hundred(table: FeatureTable) -> None:

@@ -25,6 +25,7 @@ ZONES = {
     "America/Sao_Paulo": "2018-11-04T00:00:00Z",  # midnight was skipped on that day
     "Asia/Kolkata": "2026-01-05T00:00:00Z",  # half an hour off the UTC hours
     "America/New_York": "2026-11-01T00:00:00Z",  # a day of 25 hours
+    "America/St_Johns": "2010-11-07T02:31:00Z",  # a minute after midnight it was 23:01 again
 }
 NAMES = (
     "app.logged_in",

@@ -267,3 +267,11 @@ def test_a_merge_counts_from_when_it_was_known_until_it_is_undone(ask: Engine) -
     assert [ask(row, *log, t_us=t_us) for t_us in instants] == [1, 2, 2, 1]
     assert [ask(row, *log, t_us=t_us, customer="m2") for t_us in instants] == [1, 0, 0, 1]
     assert [ask(row, *log, t_us=T + 1, pos=pos) for pos in range(5)] == [0, 1, 1, 2, 2]
+
+
+def test_a_day_that_has_begun_goes_on_when_clocks_go_back_across_midnight(ask: Engine) -> None:
+    row = feature("n", "active_days", events=LOGIN, window_days=1)
+    begun = event(parse_instant("2010-11-07T02:30:30Z"))  # 00:00:30 on the seventh; at 00:01 it was 23:01 again
+    lived_twice = event(parse_instant("2010-11-07T02:45:00Z"))  # 23:15 on the sixth for the second time
+    t = parse_instant("2010-11-07T12:00:00Z")
+    assert ask(row, begun, lived_twice, t_us=t, zone="America/St_Johns") == 1

@@ -135,7 +135,7 @@ def stay(system: System, live: Live, screen: Screen) -> None:
     """Keep everything up and show updates until Ctrl-C; Unavailable when the supervisor fails."""
     screen.title("7. Vigie stays up; Ctrl-C stops everything")
     screen.addresses(system)
-    screen.say("GraphiQL asks for the API token above, as header Authorization: Bearer TOKEN.")
+    screen.say("GraphiQL asks for the API token above; other clients send it as header Authorization: Bearer TOKEN.")
     try:
         while system.supervisor.failure is None:
             with contextlib.suppress(Empty):
