@@ -1,4 +1,7 @@
-"""Members of identities inside the writer's transaction: minting, joining, merging. Holds a bounded cache."""
+"""Members of identities inside the writer's transaction: minting, joining, merging. Holds a bounded cache.
+
+`on_mint` is told of each new member, so that it gets a key.
+"""
 
 import secrets
 import time
@@ -17,8 +20,9 @@ CACHED_IDENTITIES = 100_000
 class Resolver:
     """Finds or mints the member of each event. Used by the one writer only; `forget` after a rollback."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, on_mint: Callable[[str], object]) -> None:
         self._rules = rules
+        self._on_mint = on_mint
         self._cache: dict[tuple[str, str], Identity] = {}
         self._last_no: int | None = None
 
@@ -46,7 +50,9 @@ class Resolver:
     def _next(self) -> Member:
         assert self._last_no is not None
         self._last_no += 1
-        return Member(self._last_no, new_member_id())
+        member = Member(self._last_no, new_member_id())
+        self._on_mint(member.member_id)
+        return member
 
 
 class Resolution:
@@ -75,6 +81,16 @@ class Resolution:
         if draft.previous_id is not None and draft.kind == "alias":
             note = self._alias(draft.previous_id, member, known_us, log) or note
         return member, note
+
+    def members_of(self, drafts: Iterable[Draft]) -> set[str]:
+        """Members that are known already of those who will carry these events."""
+        found: set[str] = set()
+        for draft in drafts:
+            key = (ANONYMOUS, draft.anonymous_id) if draft.user_id is None else (USER, draft.user_id)
+            identity = self._cache.get(key)  # type: ignore[arg-type]
+            if identity is not None:
+                found.add(identity.member.member_id)
+        return found
 
     def finish(self) -> None:
         """Write new members and identities."""

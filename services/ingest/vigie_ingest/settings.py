@@ -12,6 +12,7 @@ class Settings:
 
     `ingest_write_keys`: `KEY=SOURCE_ID`, comma separated. `ingest_queue_events`: events that may wait for the writer
     before senders are told to come back (429). `ingest_max_body_bytes` bounds a body before and after decompression.
+    `ingest_keys`: the file of the members' keys (default: keys.db in the data directory), never in the log's backup.
     `ingest_unset_denied`: consent purposes that count as denied until stated (default: all allowed until stated).
     """
 
@@ -25,6 +26,12 @@ class Settings:
     ingest_queue_events: int = 20_000
     ingest_max_body_bytes: int = 5_000_000
     ingest_unset_denied: tuple[str, ...] = ()
+    ingest_keys: Path | None = None
+
+    @property
+    def keys(self) -> Path:
+        """Where the members' keys lie."""
+        return self.ingest_keys or self.data / "keys.db"
 
     def sources(self) -> dict[str, str]:
         """Write key -> source id; InvalidInput unless each entry is KEY=SOURCE_ID."""

@@ -3,8 +3,9 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from vigie_contracts.errors import LimitExceeded, Unavailable
 from vigie_kit.logs import get
@@ -23,6 +24,14 @@ class _Job:
 
 
 Verdict = tuple[_Job, list[int] | None]
+T = TypeVar("T")
+
+
+@dataclass(slots=True, frozen=True)
+class _Call:
+    work: Callable[[], Any]
+    future: "asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop
 
 
 class Writer:
@@ -32,6 +41,7 @@ class Writer:
         self._appender = appender
         self._limit = queue_events
         self._jobs: deque[_Job] = deque()
+        self._calls: deque[_Call] = deque()
         self._waiting = 0
         self._condition = threading.Condition()
         self._stopping = False
@@ -75,12 +85,25 @@ class Writer:
             self._condition.notify()
         return await job.future
 
+    async def call(self, work: Callable[[], T]) -> T:
+        """What `work` answers, done by the writer's thread between two groups; its error is raised here."""
+        loop = asyncio.get_running_loop()
+        call = _Call(work, loop.create_future(), loop)
+        with self._condition:
+            self._calls.append(call)
+            self._condition.notify()
+        answer: T = await call.future
+        return answer
+
     def _wait(self) -> None:
         with self._condition:
-            if not self._jobs and not self._stopping:
+            if not self._jobs and not self._calls and not self._stopping:
                 self._condition.wait(0.25)
 
     def _step(self) -> bool:
+        if self._calls:
+            _perform(self._calls.popleft())
+            return True
         jobs = self._take()
         if not jobs:
             self._appender.settle(idle=True)
@@ -126,6 +149,24 @@ class Writer:
         except Exception:  # supervisor: answered 503, and the sender tries again
             get(__name__).exception("a request was not written")
             return job, None
+
+
+def _perform(call: _Call) -> None:
+    try:
+        answer = call.work()
+    except Exception as error:  # supervisor: told to who asked; the writer goes on
+        call.loop.call_soon_threadsafe(_settle, call.future, None, error)
+    else:
+        call.loop.call_soon_threadsafe(_settle, call.future, answer, None)
+
+
+def _settle(future: "asyncio.Future[Any]", answer: Any, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(answer)
 
 
 def _answer(verdicts: list[Verdict]) -> None:
