@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 from vigie_contracts.catalogue import Catalogue
-from vigie_contracts.errors import NotFound, Unavailable
+from vigie_contracts.errors import Conflict, NotFound, Unavailable
 from vigie_contracts.events import (
     ConsentStated,
     Erased,
@@ -159,9 +159,14 @@ class Eraser:
         self._appender = appender
 
     def erase(self, request: ErasureRequest) -> Erasure:
-        """Erase a customer, durably; repeating it answers the same. NotFound when nobody has the id."""
+        """Erase a customer, durably; repeating it answers the same.
+
+        NotFound when nobody has the id, Conflict when the erasure's id was another customer's.
+        """
         with reading(self._engine) as connection:
-            done = erasure_store.erasure(connection, request.erasure_id)
+            done = erasure_store.erasure(connection, request.erasure_id, request.customer_id)
+        if done is not None and request.customer_id != done.customer_id:
+            raise Conflict(f"the erasure {request.erasure_id!r} is of another customer; give this one an id of its own")
         erasure = done or self._bury(request)
         self._complete(erasure)
         return erasure

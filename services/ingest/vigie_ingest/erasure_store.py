@@ -136,9 +136,10 @@ def finish(connection: Connection, erasure_id: str) -> None:
     connection.exec_driver_sql("UPDATE erasures SET done = 1 WHERE erasure_id = ?", (erasure_id,))
 
 
-def erasure(connection: Connection, erasure_id: str) -> Erasure | None:
-    """An erasure by its id."""
+def erasure(connection: Connection, erasure_id: str, customer_id: str) -> Erasure | None:
+    """An erasure by its id, or that of the customer: nobody has a customer's id again."""
     found = _erasures(connection, "erasure_id = ?", erasure_id)
+    found = found or _erasures(connection, "customer_id = ?", customer_id)
     return found[0] if found else None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vigie_contracts.errors import NotFound
+from vigie_contracts.errors import Conflict, NotFound
 from vigie_contracts.events import Erased, Event, MapChanged, Tombstone
 from vigie_contracts.instants import DAY_US
 from vigie_contracts.reads import CustomersRequest
@@ -155,10 +155,14 @@ def test_a_returning_identity_is_a_new_member_with_a_new_key(world: World) -> No
 
 def test_erasing_again_answers_the_same_and_nobody_is_not_found(world: World) -> None:
     customer = fill(world)
-    assert erase(world, customer) == erase(world, customer)
+    assert erase(world, customer) == erase(world, customer) == erase(world, customer, "e2")
     assert len([record for record in world.records() if isinstance(record, Erased)]) == 1
     with pytest.raises(NotFound):
-        erase(world, customer, "e2")
+        erase(world, "nobody", "e3")
+    bob = world.customer_of("user_id", "bob")
+    assert bob is not None
+    with pytest.raises(Conflict, match="another customer"):
+        erase(world, bob, "e1")
 
 
 @pytest.mark.parametrize(
