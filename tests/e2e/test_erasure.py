@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
+from vigie_cli import running
 from vigie_contracts.features import FeatureTable
 from vigie_gateway.identifiers import to_global
 from vigie_tiles.batch import Batch
@@ -193,6 +194,7 @@ def test_an_export_a_dry_run_and_an_erasure_through_kills_leave_a_proof_and_nobo
 
     # replay
     bank.stop()
+    until("the last child to let go of the data", lambda: not running.is_running(bank.data), 60)
     shutil.rmtree(bank.data / "archive")
     for path in bank.data.glob("features.db*"):
         path.unlink()

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from vigie_contracts.catalogue import Catalogue
@@ -48,6 +48,14 @@ class _Found:
     uncatalogued: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
+class Survey(NamedTuple):
+    """Numbers of the log's records up to `end` in which one of a customer's members stands."""
+
+    member_ids: list[str]
+    end: int
+    numbers: list[int]
+
+
 class Persons:
     """Reads of all that ingest holds of a person. From any thread."""
 
@@ -61,7 +69,7 @@ class Persons:
         with reading(self._engine) as connection:
             ids = self._ids(connection, subject)
             places = [table.place(connection, ids) for table in TABLES]
-            records = len(self.found(connection, subject.member_ids, 0).records)
+            records = len(self.found(connection, subject.member_ids).records)
             places.append(Place(name="unsettled receipts", found=erasure_store.unsettled(connection, ids),
                                 erased_by="member and time removed"))  # fmt: skip
             places.append(Place(name="log of events", found=records, erased_by="records replaced by tombstones"))
@@ -80,7 +88,7 @@ class Persons:
             ids = self._ids(connection, subject)
             sections = {table.name: self._section(connection, ids, table) for table in TABLES}
             del sections["timeline"]
-            found = self.found(connection, subject.member_ids, 0)
+            found = self.found(connection, subject.member_ids)
             bodies = self.quarantined(connection, ids)
         sections["events"] = Section(
             what="Everything that was recorded, in the order in which it became known.",
@@ -92,10 +100,20 @@ class Persons:
         )
         return SubjectData(sections=sections)
 
-    def found(self, connection: Connection, member_ids: list[str], after: int) -> _Found:
-        """The log's records after a number that are of these members."""
+    def survey(self, customer_id: str) -> Survey:
+        """Read the whole log for a customer, so that the erasing transaction need not."""
+        with reading(self._engine) as connection:
+            members = [str(member_id) for member_id in erasure_store.ids_of(connection, customer_id)[MEMBERS]]
+            named = erasure_store.naming(connection, members, 0) if members else []
+            return Survey(members, erasure_store.log_end(connection), [number for number, _ in named])
+
+    def found(self, connection: Connection, member_ids: list[str], survey: Survey | None = None) -> _Found:
+        """The log's records that are of these members. A survey of the same members spares reading what it read."""
+        if survey is None or survey.member_ids != member_ids:
+            survey = Survey(member_ids, 0, [])
+        surveyed = store.payloads(connection, survey.numbers).items()
         members, found = set(member_ids), _Found()
-        for number, payload in erasure_store.naming(connection, member_ids, after):
+        for number, payload in (*surveyed, *erasure_store.naming(connection, member_ids, survey.end)):
             record = decode_record(payload)
             if isinstance(record, Event) and record.member_id in members:
                 found.tombstones[number] = Tombstone(mark=mark_of(record.source_id, record.event_id))
@@ -158,8 +176,8 @@ class Eraser:
         self._sealer = sealer
         self._appender = appender
 
-    def erase(self, request: ErasureRequest) -> Erasure:
-        """Erase a customer, durably; repeating it answers the same.
+    def erase(self, request: ErasureRequest, survey: Survey | None = None) -> Erasure:
+        """Erase a customer, durably; repeating it answers the same. A survey made before keeps other senders moving.
 
         NotFound when nobody has the id, Conflict when the erasure's id was another customer's.
         """
@@ -167,7 +185,7 @@ class Eraser:
             done = erasure_store.erasure(connection, request.erasure_id, request.customer_id)
         if done is not None and request.customer_id != done.customer_id:
             raise Conflict(f"the erasure {request.erasure_id!r} is of another customer; give this one an id of its own")
-        erasure = done or self._bury(request)
+        erasure = done or self._bury(request, survey)
         self._complete(erasure)
         return erasure
 
@@ -182,7 +200,7 @@ class Eraser:
         for customer_id, member_id in returned.items():
             self._complete(self._bury(ErasureRequest(erasure_id=destroyed[member_id], customer_id=customer_id)))
 
-    def _bury(self, request: ErasureRequest) -> Erasure:
+    def _bury(self, request: ErasureRequest, survey: Survey | None = None) -> Erasure:
         """One transaction: tombstones, projections, quarantine, and the record that tells everybody else."""
         with reading(self._engine) as connection:
             ids = erasure_store.ids_of(connection, request.customer_id)
@@ -190,7 +208,7 @@ class Eraser:
         if not members:
             raise NotFound(f"no customer {request.customer_id!r}")
         with erasing(self._engine) as connection:
-            found = self._persons.found(connection, members, 0)
+            found = self._persons.found(connection, members, survey)
             bodies = self._persons.quarantined(connection, ids)
             known_us = max(self._clock.now_us(), store.meta(connection, "known_at_us"))
             erasure_store.rewrite(connection, {n: encode_record(stone) for n, stone in found.tombstones.items()})

@@ -58,7 +58,7 @@ class Keys:
     def prefetch(self, member_ids: Collection[str]) -> None:
         """Look up the keys of many members with one query."""
         if len(self._ciphers) >= CACHED_CIPHERS:
-            self._ciphers = {member_id: AESGCM(key) for member_id, key in self._minted.items()}
+            self._ciphers = {member_id: AESGCM(key) for member_id, key in dict(self._minted).items()}
         missing = [member_id for member_id in member_ids if member_id not in self._ciphers]
         if not missing:
             return

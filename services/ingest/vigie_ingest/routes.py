@@ -174,7 +174,8 @@ class Internal:
     async def erase(self, request: Request) -> Response:
         """Erase a person; answered when nothing is left here."""
         asked = decode(await request.body(), ErasureRequest)
-        return StructResponse(await self._writer.call(lambda: self._eraser.erase(asked)))
+        survey = await run_in_threadpool(self._persons.survey, asked.customer_id)
+        return StructResponse(await self._writer.call(lambda: self._eraser.erase(asked, survey)))
 
     async def status(self, _request: Request) -> Response:
         """Where the log ends, what waits, what was counted, what is wrong."""

@@ -138,6 +138,27 @@ def test_copies_are_dropped_when_receipts_were_settled_and_when_hashes_collide(
     assert world.send(track("3", user="bob")) == [4]
 
 
+def test_a_survey_made_before_is_completed_by_what_came_since(world: World) -> None:
+    customer = fill(world)
+    survey = world.persons.survey(customer)
+    assert (len(survey.numbers), survey.end) == (6, len(world.records()))
+    world.send(track("since", user="ann"))
+    asked = subject(world, customer)
+    world.eraser.erase(ErasureRequest(erasure_id="e1", customer_id=customer), survey)
+    assert set(found(world, asked).values()) == {0}
+    assert len([record for record in world.records() if isinstance(record, Tombstone)]) == 7
+
+
+def test_a_survey_before_a_merge_is_not_relied_on(world: World) -> None:
+    customer = fill(world)
+    survey = world.persons.survey(customer)
+    world.send(track("other", anonymous="tablet"), identify("join", user="ann", anonymous="tablet"))
+    asked = subject(world, customer)
+    assert len(asked.member_ids) == 3
+    world.eraser.erase(ErasureRequest(erasure_id="e1", customer_id=customer), survey)
+    assert set(found(world, asked).values()) == {0}
+
+
 def test_a_returning_identity_is_a_new_member_with_a_new_key(world: World) -> None:
     customer = fill(world)
     old = subject(world, customer)
