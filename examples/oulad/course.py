@@ -1,5 +1,7 @@
 """The course data as Vigie takes them: file names, landmarks with labels, and the two weeks that are played live."""
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,17 +95,29 @@ def _present(folder: Path, name: str) -> str:
 
 
 def _students(archive: Path) -> dict[str, tuple[str, int, int | None]]:
-    """Student in a course (the user id) -> customer, registered at, withdrew at."""
+    """Student in a course (the user id) -> customer, registered at, withdrew at.
+
+    The archive knows nobody's name; whose customer a user id is stands in ingest's identity map.
+    """
     with Batch(archive, FeatureTable.load(FEATURE_REPO), "UTC") as batch:
         rows = batch.connection.execute(
-            "SELECT e.user_id, any_value(coalesce(m.to_customer_id, e.member_id)),"
+            "SELECT coalesce(m.to_customer_id, e.member_id) AS customer_id,"
             " min(e.effective_at_us) FILTER (WHERE e.name = 'account.opened') AS opened_us,"
             " min(e.effective_at_us) FILTER (WHERE e.name = 'account.closed') AS closed_us"
             " FROM all_events e LEFT JOIN (SELECT member_id, arg_max(to_customer_id, number) AS to_customer_id"
-            " FROM all_moves GROUP BY member_id) m USING (member_id)"
-            " WHERE e.user_id IS NOT NULL GROUP BY 1 HAVING opened_us IS NOT NULL ORDER BY 1"
+            " FROM all_moves GROUP BY member_id) m USING (member_id) GROUP BY 1 HAVING opened_us IS NOT NULL"
         ).fetchall()
-    return {user: (customer, opened, closed) for user, customer, opened, closed in rows}
+    times = {customer: (opened, closed) for customer, opened, closed in rows}
+    return {user: (customer, *times[customer]) for user, customer in _identities(archive.parent) if customer in times}
+
+
+def _identities(data: Path) -> list[tuple[str, str]]:
+    """(user id, customer), by user id."""
+    with contextlib.closing(sqlite3.connect(f"{(data / 'ingest.db').resolve().as_uri()}?mode=ro", uri=True)) as db:
+        return db.execute(
+            "SELECT i.value, m.customer_id FROM identities i JOIN members m USING (member_no)"
+            " WHERE i.namespace = 'user_id' ORDER BY 1"
+        ).fetchall()
 
 
 def _rows(

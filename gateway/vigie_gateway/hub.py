@@ -47,7 +47,7 @@ class Hub:
                     await ear.wait_async()
 
     async def _publish(self, entries: list[Entry]) -> None:
-        self._recent.extend(_told(entry) for entry in entries)
+        self._recent.extend(_told(entries))
         async with self._moved:
             self.end = entries[-1].position.number
             self._moved.notify_all()
@@ -59,8 +59,11 @@ class Hub:
         if self._recent and self._recent[0].number <= number + 1:
             newer = [told for told in self._recent if told.number > number]
             return newer[:AT_ONCE]
-        entries = await asyncio.to_thread(self._reader.read, {LANE: number}, AT_ONCE)
-        return [_told(entry) for entry in entries]
+        while entries := await asyncio.to_thread(self._reader.read, {LANE: number}, AT_ONCE):
+            if told := _told(entries):
+                return told
+            number = entries[-1].position.number
+        return []
 
     async def moved_past(self, number: int) -> None:
         """Return when there is a record after `number`."""
@@ -72,5 +75,6 @@ class Hub:
         self._reader.close()
 
 
-def _told(entry: Entry) -> Told:
-    return Told(entry.position.number, decode_score(entry.payload))
+def _told(entries: list[Entry]) -> list[Told]:
+    """What was said; an erased record says nothing."""
+    return [Told(entry.position.number, decode_score(entry.payload)) for entry in entries if entry.payload]

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from vigie_contracts.catalogue import Catalogue
 from vigie_contracts.events import Event, LogRecord, decode_record
 from vigie_contracts.instants import ClockSetting
+from vigie_ingest.keystore import Keys
+from vigie_ingest.sealing import Sealer
 from vigie_kit import installation
 from vigie_kit.client import SyncServiceClient
 from vigie_kit.sqlite_log import SqliteLogReader
@@ -95,7 +98,12 @@ class IngestProcess:
         return found
 
     def events(self) -> list[Event]:
-        return [record for record in self.records() if isinstance(record, Event)]
+        """The events of the log, opened with the members' keys."""
+        keys = Keys(self.folder / "keys.db")
+        sealer = Sealer(Catalogue.load(self.feature_repo), keys)
+        found = [sealer.opened(record) for record in self.records() if isinstance(record, Event)]
+        keys.close()
+        return found
 
 
 @contextlib.contextmanager

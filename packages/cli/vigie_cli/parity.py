@@ -115,7 +115,8 @@ class Parity:
         end = log.end().get(LANE, 0)
         while end > 0 and len(found) < limit:
             start = max(end - PAGE, 0)
-            page = [decode_score(entry.payload).current for entry in log.read({LANE: start}, end - start)]
+            entries = [entry for entry in log.read({LANE: start}, end - start) if entry.payload]
+            page = [decode_score(entry.payload).current for entry in entries]
             found += [score for score in reversed(page) if isinstance(score, ChurnScore)]
             end = start
         log.close()

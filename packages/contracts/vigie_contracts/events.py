@@ -37,6 +37,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event", omit_default
     `measures` holds the numeric properties that the catalogue declares, as scaled integers (money in minor units),
     converted once at acceptance, so that every engine folds the same integers. `properties` keeps what was sent.
     `traits` are an identify's attributes. All `*_us` are microseconds UTC.
+
+    In the log only a header is clear: the catalogued name, the times, and the declared properties, measures and traits
+    that are not personal. All else (`user_id`, `anonymous_id`, `context`, an uncatalogued name, personal or undeclared
+    properties and traits) is absent there and lies in `sealed`, encrypted with the member's key that ingest alone has.
     """
 
     member_id: str
@@ -59,6 +63,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event", omit_default
     traits: dict[str, Any] = {}
     context: dict[str, Any] = {}
     backfilled: bool = False
+    sealed: bytes = b""
 
     @property
     def partition(self) -> int:
@@ -107,7 +112,29 @@ class ConsentStated(msgspec.Struct, frozen=True, kw_only=True, tag="consent"):
     event_id: str
 
 
-LogRecord = Event | MapChanged | ConsentStated
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True, tag="tombstone", omit_defaults=True):
+    """What an erasure left of a record: its number, and by `mark` (see `mark_of`) that a later copy is none."""
+
+    mark: str = ""
+
+
+class Erased(msgspec.Struct, frozen=True, kw_only=True, tag="erased"):
+    """These members, all of a customer, were erased: whoever holds anything of them forgets it. No later record names
+    them; a returning identity is a new member."""
+
+    erasure_id: str
+    customer_id: str
+    member_ids: list[str]
+    known_at_us: int
+
+
+LogRecord = Event | MapChanged | ConsentStated | Tombstone | Erased
+
+
+def mark_of(source_id: str, event_id: str) -> str:
+    """32 hex digits (BLAKE2b) that recognise an erased event's later copies without saying what it was."""
+    return hashlib.blake2b(f"{source_id}\0{event_id}".encode(), digest_size=16).hexdigest()
+
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(LogRecord)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import Connection as Connection
 from sqlalchemy.pool import NullPool, QueuePool
 
 BUSY_MS = 10_000
@@ -53,6 +54,33 @@ def reading(engine: Engine) -> Iterator[Connection]:
             yield connection
         finally:
             _roll_back(connection)
+
+
+@contextmanager
+def erasing(engine: Engine) -> Iterator[Connection]:
+    """A write transaction that overwrites with zeros what it deletes. `scrub` then empties the write-ahead log."""
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                _roll_back(connection)
+                raise
+            connection.exec_driver_sql("COMMIT")
+        finally:
+            connection.exec_driver_sql("PRAGMA secure_delete = OFF")
+
+
+def scrub(engine: Engine) -> bool:
+    """Write everything into the file and truncate the write-ahead log, which may still hold what was deleted.
+
+    False while a reader stands in the way: try again.
+    """
+    with engine.connect() as connection:
+        busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+    return not busy
 
 
 def _roll_back(connection: Connection) -> None:

@@ -1,6 +1,6 @@
 """What a log is: appended in its producer's transaction, read after a position. Adapters pass one contract suite."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection
@@ -8,7 +8,7 @@ from vigie_contracts.events import Cursor, Position
 
 
 class Entry(NamedTuple):
-    """A record as stored."""
+    """A record as stored. An erased one keeps its position and no payload: readers pass over it."""
 
     position: Position
     payload: bytes
@@ -19,6 +19,12 @@ class LogWriter(Protocol):
 
     def append(self, connection: Connection, payloads: Sequence[bytes], lane: int = 0) -> list[Position]:
         """Append in order; numbers of a lane rise by one from 1. Nothing stays when the transaction rolls back."""
+
+    def rewrite(self, connection: Connection, payloads: Mapping[int, bytes]) -> None:
+        """Replace records by number: only an erasure may do so."""
+
+    def naming(self, connection: Connection, ids: Sequence[str], after: int = 0) -> list[tuple[int, bytes]]:
+        """(number, payload) of the records after a number in which one of the ids stands as text, in order."""
 
 
 class LogReader(Protocol):

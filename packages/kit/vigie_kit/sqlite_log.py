@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,6 +37,21 @@ class SqliteLogWriter:
         rows = [(first + offset, lane, payload) for offset, payload in enumerate(payloads)]
         connection.exec_driver_sql(f"INSERT INTO {self._table} (number, lane, payload) VALUES (?, ?, ?)", rows)
         return [Position(lane, number) for number, _, _ in rows]
+
+    def rewrite(self, connection: Connection, payloads: Mapping[int, bytes]) -> None:
+        """Replace records by number: only an erasure may do so."""
+        rows = [(payload, number) for number, payload in payloads.items()]
+        if rows:
+            connection.exec_driver_sql(f"UPDATE {self._table} SET payload = ? WHERE number = ?", rows)
+
+    def naming(self, connection: Connection, ids: Sequence[str], after: int = 0) -> list[tuple[int, bytes]]:
+        """(number, payload) of the records after a number in which one of the ids stands as text. Reads them all."""
+        found = " OR ".join(["instr(payload, ?) > 0"] * len(ids)) or "0"
+        rows = connection.exec_driver_sql(
+            f"SELECT number, payload FROM {self._table} WHERE number > ? AND ({found}) ORDER BY number",
+            (after, *(one.encode() for one in ids)),
+        )
+        return [(row[0], bytes(row[1])) for row in rows]
 
     def last(self, connection: Connection) -> int:
         """The last number, 0 for an empty log."""

@@ -155,6 +155,12 @@ class Registry:
             self._client.download_artifacts(version.run_id, papers.FOLDER, folder)
             return papers.read(Path(folder) / papers.FOLDER)
 
+    def replace_evidence(self, version: Version, evidence: Evidence, test: TestSlice) -> None:
+        """Put other gate papers in the place of a version's."""
+        with TemporaryDirectory(prefix="vigie-gate-") as folder, self._answering():
+            papers.write(Path(folder), evidence, test)
+            self._client.log_artifacts(str(version.run_id), folder, papers.FOLDER)
+
     def model(self, version: Version) -> tuple[CalibratedModel, ModelDocument]:
         """A version's booster and document, without unpickling anything; NotFound when it is of another make."""
         what = f"{version.name} version {version.version} holds no {BOOSTER_FILE} with {MODEL_FILE}"

@@ -2,25 +2,28 @@
 
 A file is written, synced and renamed before the manifest names it; the manifest is replaced by rename. So the manifest
 is the archive's offset, an unlisted file does not exist, and a kill at any instant neither loses nor doubles a record.
+An erasure writes the files that hold the person anew, moves the manifest to them, and removes the old ones at once.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from vigie_contracts.errors import IncompatibleData
 from vigie_contracts.events import (
     ConsentStated,
     Cursor,
+    Erased,
     Event,
-    LogRecord,
     MapChanged,
     Position,
+    Tombstone,
     decode_record,
     partition_of,
 )
@@ -34,6 +37,7 @@ FULL_ROWS = 10_000
 MOST_SMALL_FILES = 64
 Kind = Literal["events", "map", "consent"]
 Row = dict[str, Any]
+Archived = Event | MapChanged | ConsentStated
 
 _POSITION: list[tuple[str, pa.DataType]] = [("lane", pa.int32()), ("number", pa.int64())]
 SCHEMAS: dict[Kind, pa.Schema] = {
@@ -114,14 +118,12 @@ class Archive:
         """Read the manifest and remove what it does not name; IncompatibleData for a newer or damaged one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.manifest = load_manifest(self.folder)
-        listed = {file.name for file in self.manifest.files} | {MANIFEST}
-        for path in self.folder.iterdir():
-            if path.is_file() and path.name not in listed:
-                path.unlink()
+        self._remove_unlisted()
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Archive the records that follow the manifest's end; nothing of it exists before the manifest names it."""
-        rows = rows_by_kind(entries)
+        erased = erased_members(entries)
+        rows = rows_by_kind(entries, erased)
         end = advance(self.manifest.end, entries)
         first, last = entries[0].position, entries[-1].position
         files = [
@@ -129,7 +131,40 @@ class Archive:
             for kind, found in rows.items()
             if found
         ]
-        self._replace_manifest(Manifest(end=end, files=[*self.manifest.files, *files]))
+        kept = self._without(sorted(erased), last.number) if erased else self.manifest.files
+        self._replace_manifest(Manifest(end=end, files=[*kept, *files]))
+        if erased:
+            hit("features.archive_before_unlink")
+            self._remove_unlisted()
+
+    def count(self, member_ids: Sequence[str]) -> int:
+        """How many rows are of these members, in every file of the folder, listed or not."""
+        paths = sorted(self.folder.glob("*.parquet"))
+        chosen = pc.field("member_id").isin(list(member_ids))
+        return sum(pq.read_table(path, columns=["member_id"], filters=chosen).num_rows for path in paths)
+
+    def _without(self, member_ids: Sequence[str], number: int) -> list[ArchiveFile]:
+        """The listed files without the rows of members; those that hold any are written anew under another name."""
+        kept: list[ArchiveFile] = []
+        members = pa.array(member_ids, pa.string())
+        for file in self.manifest.files:
+            table = pq.read_table(self.folder / file.name)
+            left = table.filter(pc.invert(pc.is_in(table["member_id"], value_set=members)))
+            if left.num_rows == table.num_rows:
+                kept.append(file)
+            elif left.num_rows:
+                lane = int(file.name.split("-")[1])
+                kept.append(
+                    self._write(file.kind, left, Position(lane, file.first), Position(lane, file.last), f"-e{number}")
+                )
+        return kept
+
+    def _remove_unlisted(self) -> None:
+        listed = {file.name for file in self.manifest.files} | {MANIFEST}
+        for path in self.folder.iterdir():
+            if path.is_file() and path.name not in listed:
+                path.unlink()
+        sync_directory(self.folder)
 
     def compact(self) -> bool:
         """Join the small files at the end of a kind when there are many; False when there was nothing to do.
@@ -157,8 +192,8 @@ class Archive:
         hit("features.archive_after_manifest")
         self.manifest = manifest
 
-    def _write(self, kind: Kind, table: pa.Table, first: Position, last: Position) -> ArchiveFile:
-        name = f"{kind}-{first.lane:02d}-{first.number:012d}-{last.number:012d}.parquet"
+    def _write(self, kind: Kind, table: pa.Table, first: Position, last: Position, suffix: str = "") -> ArchiveFile:
+        name = f"{kind}-{first.lane:02d}-{first.number:012d}-{last.number:012d}{suffix}.parquet"
         part = self.folder / f".{name}.part"
         pq.write_table(table, part, compression="zstd")
         _sync_file(part)
@@ -183,16 +218,24 @@ def load_manifest(folder: Path) -> Manifest:
     return found
 
 
-def rows_by_kind(entries: Sequence[Entry]) -> dict[Kind, list[Row]]:
-    """The archive's rows of log entries, in log order."""
+def erased_members(entries: Sequence[Entry]) -> frozenset[str]:
+    """Members that these entries erase."""
+    records = (decode_record(entry.payload) for entry in entries if b'"type":"erased"' in entry.payload)
+    return frozenset(member for record in records if isinstance(record, Erased) for member in record.member_ids)
+
+
+def rows_by_kind(entries: Sequence[Entry], erased: Collection[str] = ()) -> dict[Kind, list[Row]]:
+    """The archive's rows of log entries, in log order, but for the members that are erased."""
     rows: dict[Kind, list[Row]] = {"events": [], "map": [], "consent": []}
     for entry in entries:
         record = decode_record(entry.payload)
-        rows[_kind(record)].extend(_rows(record, entry.position))
+        if isinstance(record, Erased | Tombstone):
+            continue
+        rows[_kind(record)].extend(row for row in _rows(record, entry.position) if row["member_id"] not in erased)
     return rows
 
 
-def _kind(record: LogRecord) -> Kind:
+def _kind(record: Archived) -> Kind:
     match record:
         case Event():
             return "events"
@@ -202,7 +245,7 @@ def _kind(record: LogRecord) -> Kind:
             return "consent"
 
 
-def _rows(record: LogRecord, position: Position) -> list[Row]:
+def _rows(record: Archived, position: Position) -> list[Row]:
     place = {"lane": position.lane, "number": position.number}
     match record:
         case Event():

@@ -65,7 +65,7 @@ def compose(settings: FeaturesSettings) -> Starlette:
         store.close()
 
     return create_app(
-        Reading(store, catalogue, table, layout, segments, clock.now_us, lambda: writer.rebuilt),
+        Reading(store, catalogue, table, layout, segments, clock.now_us, lambda: writer.rebuilt, archive),
         workers,
         lambda: status.report(workers),
         settings.service_token,

@@ -25,19 +25,24 @@ class Consumer:
         self._layout = layout
         self._assessor = assessor
         self._batch_records = batch_records
+        self._scrub_due = True
 
     def step(self) -> bool:
         """Apply one batch; False when the log holds nothing new. Conflict when another consumer moved the offset."""
+        if self._scrub_due:
+            self._scrub_due = not self._store.scrub()
         expected = self._store.cursor()
         entries = self._log.read(expected, self._limit(expected.get(LANE, 0)))
         if not entries:
             return False
         batch = domain.read_batch(entries)
-        with self._store.writing() as tx:
+        with self._store.writing(erasing=bool(batch.erased)) as tx:
             tx.advance(expected.get(LANE, 0), entries[-1].position.number)
             folded = fold(tx, self._layout, batch)
             customer_of = tx.customer_of(list(batch.by_member))
             self._assessor.assess(tx, domain.causes(batch, customer_of), folded)
+            forget(tx, batch)
+        self._scrub_due = self._scrub_due or bool(batch.erased)
         return True
 
     def _limit(self, applied: int) -> int:
@@ -58,9 +63,16 @@ def fold(tx: Transaction, layout: Layout, batch: Batch) -> dict[str, StoredTile]
     return folded
 
 
+def forget(tx: Transaction, batch: Batch) -> None:
+    """Remove everything of the persons that were erased, from the state and from the output logs."""
+    for person in batch.erased:
+        tx.forget(person.member_ids)
+
+
 def refold(store: Store, layout: Layout, entries: Sequence[Entry], expected: int, failpoint: str) -> None:
     """Apply log entries to the state only: no segments, nothing appended to an output log."""
     batch = domain.read_batch(entries)
     with store.writing(failpoint) as tx:
         tx.advance(expected, entries[-1].position.number)
         fold(tx, layout, batch)
+        forget(tx, batch)

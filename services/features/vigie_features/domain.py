@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from vigie_contracts.events import Change, Event, MapChanged, MapMove, Position, SegmentMoved, decode_record
+from vigie_contracts.events import Change, Erased, Event, MapChanged, MapMove, Position, SegmentMoved, decode_record
 from vigie_contracts.segments import (
     EXCLUSIVE_FAMILIES,
     And,
@@ -88,22 +88,28 @@ class Moved(NamedTuple):
 
 @dataclass
 class Batch:
-    """Log records by what they do: events to fold, the map's moves in order, the last cause by member and customer."""
+    """Log records by what they do: events to fold, the map's moves in order, the last cause by member and customer.
+
+    `erased` are persons to forget, last of all: no record after `Erased` names them.
+    """
 
     events: list[Event] = field(default_factory=list)
     moves: list[Moved] = field(default_factory=list)
     by_member: dict[str, Cause] = field(default_factory=dict)
     by_customer: dict[str, Cause] = field(default_factory=dict)
+    erased: list[Erased] = field(default_factory=list)
 
 
 def read_batch(entries: Iterable[Entry]) -> Batch:
-    """Sort records by what they do; consent statements touch no feature."""
+    """Sort records by what they do; consent statements and tombstones touch no feature."""
     batch = Batch()
     for entry in entries:
         record = decode_record(entry.payload)
         if isinstance(record, Event):
             batch.events.append(record)
             batch.by_member[record.member_id] = Cause(entry.position, "event")
+        elif isinstance(record, Erased):
+            batch.erased.append(record)
         elif isinstance(record, MapChanged):
             for move in record.moves:
                 batch.moves.append(Moved(move, record.known_at_us))
@@ -115,11 +121,12 @@ def read_batch(entries: Iterable[Entry]) -> Batch:
 def causes(batch: Batch, customer_of: Mapping[str, str]) -> dict[str, Cause]:
     """The last cause of each touched customer, by the map as it is after the batch; sorted by customer."""
     found: dict[str, Cause] = dict(batch.by_customer)
+    gone = {member_id for person in batch.erased for member_id in person.member_ids}
     for member_id, cause in batch.by_member.items():
         customer_id = customer_of[member_id]
         if customer_id not in found or _number(cause) > _number(found[customer_id]):
             found[customer_id] = cause
-    return dict(sorted(found.items()))
+    return {customer_id: cause for customer_id, cause in sorted(found.items()) if customer_id not in gone}
 
 
 def _number(cause: Cause) -> int:

@@ -14,3 +14,6 @@ FAILPOINTS: tuple[str, ...] = (
     "features.archive_before_manifest",
     "features.archive_after_manifest",
 )
+
+ERASURE_FAILPOINTS: tuple[str, ...] = ("features.archive_before_unlink",)
+"""Passed only by an erasure."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 from vigie_contracts.catalogue import Catalogue
 from vigie_contracts.errors import InvalidInput, NotFound, Unavailable
 from vigie_contracts.features import FeatureTable
@@ -21,13 +22,16 @@ from vigie_contracts.reads import (
 )
 from vigie_contracts.scores import ReadPoint
 from vigie_contracts.segments import Segment
+from vigie_contracts.subjects import Holdings, Place, Section, Subject, SubjectData
+from vigie_kit.holdings import readable
 from vigie_kit.sqlite_log import LANE
 from vigie_tiles import kernel
 from vigie_tiles.layout import Layout
 
 from vigie_features import domain
+from vigie_features.archive import Archive
 from vigie_features.engagement import Engagement
-from vigie_features.store import Snapshot, Store
+from vigie_features.store import PERSONS, SEGMENTS, TABLES, Snapshot, Store
 
 MOST_CUSTOMERS = 1_000
 MOST_MEMBERS = 1_000
@@ -45,8 +49,10 @@ class Reading:
         segments: Sequence[Segment],
         now_us: Callable[[], int],
         is_rebuilt: Callable[[], bool],
+        archive: Archive,
     ) -> None:
         self._store = store
+        self._archive = archive
         self._catalogue = catalogue
         self._table = table
         self._layout = layout
@@ -122,6 +128,34 @@ class Reading:
         with self._store.snapshot() as snapshot:
             rows = snapshot.members_of_segment(request.key, request.after, request.limit)
         return MembershipsAnswer(memberships=rows)
+
+    def holdings(self, subject: Subject) -> Holdings:
+        """How much of a person lies in each place, and whether state and archive have come to a position."""
+        with self._store.snapshot() as snapshot:
+            places = snapshot.places(subject.member_ids)
+            applied = snapshot.applied()
+        rows = self._archive.count(subject.member_ids)
+        places.append(Place(name="archive", found=rows, erased_by="files written anew without the rows"))
+        archived = self._archive.manifest.end.get(LANE, 0)
+        return Holdings(reached=min(applied, archived) >= subject.number, places=places)
+
+    def subject(self, subject: Subject) -> SubjectData:
+        """Everything about a person: feature values now, segments with their history, the map."""
+        ids = {PERSONS: subject.member_ids}
+        (row,) = self.features(FeaturesRequest(customer_ids=[subject.customer_id])).rows
+        with self._store.snapshot() as snapshot:
+            sections = {table.name: table.section(snapshot.connection, ids) for table in TABLES}
+            moves = snapshot.naming(SEGMENTS, subject.member_ids)
+        del sections["tiles"]
+        values = zip(self._table.features, row.values, strict=True)
+        sections["features"] = Section(
+            what="The values computed from the person's acts, as of now.",
+            rows=[{"feature": spec.key, "means": spec.description, "value": value} for spec, value in values],
+        )
+        sections["segment_history"] = Section(
+            what="Segments entered and left.", rows=[readable(msgspec.json.decode(said)) for _, said in moves]
+        )
+        return SubjectData(sections=sections)
 
     def catalogue(self) -> CatalogueAnswer:
         """What is declared."""

@@ -14,6 +14,7 @@ from vigie_contracts.reads import (
     MembershipsRequest,
     SegmentMembersRequest,
 )
+from vigie_contracts.subjects import Subject
 from vigie_kit.http import StructResponse, decode
 
 from vigie_features.reading import Reading
@@ -29,6 +30,8 @@ def internal_routes(reading: Reading, status: Callable[[], FeaturesStatus]) -> l
         _got("/internal/segments", reading.segments),
         _posted("/internal/memberships", MembershipsRequest, reading.memberships),
         _posted("/internal/segment-members", SegmentMembersRequest, reading.segment_members),
+        _posted("/internal/holdings", Subject, reading.holdings),
+        _posted("/internal/subject", Subject, reading.subject),
         _got("/internal/catalogue", reading.catalogue),
         _got("/internal/status", status),
     ]

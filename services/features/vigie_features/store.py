@@ -13,8 +13,11 @@ from sqlalchemy import Connection
 from vigie_contracts.errors import Conflict, NotFound
 from vigie_contracts.events import Change, Cursor, SegmentMoved
 from vigie_contracts.reads import MembershipRow
-from vigie_kit.database import open_engine, reading, transaction
+from vigie_contracts.subjects import Place
+from vigie_kit.database import erasing as overwriting
+from vigie_kit.database import open_engine, reading, scrub, transaction
 from vigie_kit.failpoints import hit
+from vigie_kit.holdings import Table
 from vigie_kit.sqlite_log import LANE, SqliteLogWriter
 from vigie_tiles import schema
 
@@ -28,6 +31,16 @@ _OWN_TABLES = (
     "CREATE INDEX IF NOT EXISTS memberships_by_key ON memberships (key, customer_id)",
     "CREATE TABLE IF NOT EXISTS segment_sizes (key TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
 )
+PERSONS = "members"
+TABLES = (
+    Table("tiles", "member_id", PERSONS, "What features are computed from: counts, sums and days, no single event."),
+    Table("members", "member_id", PERSONS, "Which of the person's ids are one customer."),
+    Table("customers", "customer_id", PERSONS, "When the person's features move next without an event."),
+    Table("memberships", "customer_id", PERSONS, "The segments that the person is in."),
+)
+WITHOUT_PERSONS = frozenset({"segment_sizes", "applied", "installation"})
+"""Counts and settings. The logs name persons; `Snapshot.naming` finds them there."""
+LOG_ERASED = "records emptied, numbers kept"
 _AMONG = "IN (SELECT value FROM json_each(?))"
 
 
@@ -46,11 +59,23 @@ class Membership(NamedTuple):
     since_us: int
 
 
+class _Owned(msgspec.Struct, frozen=True):
+    customer_id: str
+
+
+_OWNED = msgspec.json.Decoder(_Owned)
+
+
 class Snapshot:
     """Reads inside one consistent view of the database."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    @property
+    def connection(self) -> Connection:
+        """For reads that are declared elsewhere."""
+        return self._connection
 
     def applied(self) -> int:
         """The last number of the log "events" that is in the state."""
@@ -145,6 +170,21 @@ class Snapshot:
         }
         return {name: int(self._rows(sql)[0][0]) for name, sql in statements.items()}
 
+    def naming(self, log: str, member_ids: Sequence[str]) -> list[tuple[int, bytes]]:
+        """(number, payload) of an output log's records about a person."""
+        found = SqliteLogWriter(log).naming(self._connection, member_ids)
+        persons = set(member_ids)
+        return [(number, payload) for number, payload in found if _OWNED.decode(payload).customer_id in persons]
+
+    def places(self, member_ids: Sequence[str]) -> list[Place]:
+        """How much of a person lies in each place of this file."""
+        ids = {PERSONS: member_ids}
+        places = [table.place(self._connection, ids) for table in TABLES]
+        for log in (CHANGES, SEGMENTS):
+            found = len(self.naming(log, member_ids))
+            places.append(Place(name=f"log of {log}", found=found, erased_by=LOG_ERASED))
+        return places
+
     def explain(self, sql: str, parameters: Sequence[Any]) -> list[str]:
         """SQLite's query plan, a line a step."""
         return [str(row[3]) for row in self._rows(f"EXPLAIN QUERY PLAN {sql}", parameters)]
@@ -190,6 +230,17 @@ class Transaction(Snapshot):
         for table in ("tiles", "customers", "members"):
             self._run(f"DELETE FROM {table}")
         self._run("UPDATE applied SET number = 0 WHERE lane = ?", (LANE,))
+
+    def forget(self, member_ids: Sequence[str]) -> None:
+        """Delete a person's state and memberships, and empty what the output logs said of it."""
+        for standing in self.memberships(member_ids).values():
+            for key in standing:
+                self._run("UPDATE segment_sizes SET size = size - 1 WHERE key = ?", (key,))
+        for table in TABLES:
+            table.delete(self._connection, {PERSONS: member_ids})
+        for log in (CHANGES, SEGMENTS):
+            emptied = {number: b"" for number, _ in self.naming(log, member_ids)}
+            SqliteLogWriter(log).rewrite(self._connection, emptied)
 
     def save_tiles(self, tiles: Mapping[str, StoredTile]) -> None:
         """Replace the state of members."""
@@ -270,12 +321,16 @@ class Store:
             connection.exec_driver_sql("INSERT OR IGNORE INTO applied (lane, number) VALUES (?, 0)", (LANE,))
 
     @contextmanager
-    def writing(self, failpoint: str = "features.") -> Iterator[Transaction]:
-        """All or nothing; `failpoint` prefixes the kill points around the commit."""
-        with transaction(self._engine) as connection:
+    def writing(self, failpoint: str = "features.", *, erasing: bool = False) -> Iterator[Transaction]:
+        """All or nothing; `failpoint` prefixes the kill points around the commit; `erasing` overwrites the deleted."""
+        with (overwriting if erasing else transaction)(self._engine) as connection:
             yield Transaction(connection)
             hit(f"{failpoint}before_commit")
         hit(f"{failpoint}after_commit")
+
+    def scrub(self) -> bool:
+        """Empty the write-ahead log, which may hold what was erased; False while a reader stands in the way."""
+        return scrub(self._engine)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from vigie_contracts.catalogue import Catalogue
 from vigie_kit.clock import Clock
@@ -11,14 +12,17 @@ from vigie_kit.health import health_routes
 from vigie_kit.http import ServiceTokenMiddleware, exception_handlers
 from vigie_kit.installation import load
 
+from vigie_ingest import store
 from vigie_ingest.appender import Appender
 from vigie_ingest.bodies import KeyRing
+from vigie_ingest.erasing import Eraser, Persons
 from vigie_ingest.identity import Rules
+from vigie_ingest.keystore import Keys
 from vigie_ingest.messages import Normaliser
 from vigie_ingest.routes import Internal, Receipts, Tracking
+from vigie_ingest.sealing import Sealer
 from vigie_ingest.settings import Settings
 from vigie_ingest.shape_routes import Config, Shapes
-from vigie_ingest.store import open_database
 from vigie_ingest.usecases import Reads
 from vigie_ingest.writer import Writer
 
@@ -29,26 +33,33 @@ def create_app(settings: Settings) -> Starlette:
     catalogue = Catalogue.load(settings.feature_repo)
     rules = Rules.load(settings.feature_repo)
     keys = KeyRing(settings.sources())
-    engine = open_database(settings.data)
-    appender = Appender(engine, clock, rules, settings.data / "run")
+    engine = store.open_database(settings.data)
+    member_keys = Keys(settings.keys)
+    member_keys.require(store.bind_keys(engine, member_keys.id))
+    sealer = Sealer(catalogue, member_keys)
+    appender = Appender(engine, clock, rules, sealer, settings.data / "run")
     writer = Writer(appender, settings.ingest_queue_events)
     normaliser = Normaliser(catalogue, rules)
-    reads = Reads(engine, catalogue, settings.ingest_unset_denied)
+    reads = Reads(engine, catalogue, sealer, settings.ingest_unset_denied)
+    persons = Persons(engine, sealer, catalogue)
+    eraser = Eraser(engine, clock, persons, sealer, appender)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await run_in_threadpool(eraser.resume)
         writer.start()
         yield
         writer.stop()
         appender.close()
         engine.dispose()
+        member_keys.close()
 
     return Starlette(
         routes=[
             *Tracking(keys, normaliser, writer, clock, settings.ingest_max_body_bytes).routes(),
             *Shapes(keys, normaliser, writer, clock, Config.of(settings)).routes(),
             *Receipts(keys, reads, settings.service_token).routes(),
-            *Internal(reads, normaliser, writer, clock).routes(),
+            *Internal(reads, normaliser, writer, clock, persons, eraser).routes(),
             *health_routes(lambda: {"writer": writer.problem}),
         ],
         middleware=[Middleware(ServiceTokenMiddleware, token=settings.service_token)],

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
-import msgspec
 from vigie_contracts.events import ConsentStated, Event, LogRecord, encode_record
 from vigie_contracts.reads import UndoAnswer
 from vigie_kit.clock import Clock
@@ -19,6 +18,7 @@ from vigie_ingest import store, undoing
 from vigie_ingest.domain import DUPLICATE_WINDOW_US, Draft, Refusal
 from vigie_ingest.identity import Member, Rules
 from vigie_ingest.resolver import Resolution, Resolver
+from vigie_ingest.sealing import Parts, Sealer
 from vigie_ingest.store import Connection, Engine
 
 SETTLE_IDLE_AT = 2_000
@@ -35,15 +35,16 @@ class _Group:
     now_us: int
     first: int
     resolution: Resolution
+    sealer: Sealer
     payloads: list[bytes] = field(default_factory=list)
     accepted: list[tuple[int, int, int, int, str | None]] = field(default_factory=list)
     quarantined: list[tuple[int, str, str, int, str, str, bytes]] = field(default_factory=list)
     hashes: list[int] = field(default_factory=list)
     duplicates: list[int] = field(default_factory=list)
     notes: list[tuple[int, str]] = field(default_factory=list)
-    attributes: list[tuple[int, str, str, int, int, str, str]] = field(default_factory=list)
+    attributes: list[tuple[int, str, str | bytes, int, int, str, str]] = field(default_factory=list)
     consents: list[tuple[Draft, Member, int]] = field(default_factory=list)
-    accounts: list[tuple[int, str, int, str]] = field(default_factory=list)
+    accounts: list[tuple[int, str, int, str | bytes]] = field(default_factory=list)
     uncatalogued: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def log(self, record: LogRecord) -> int:
@@ -55,10 +56,11 @@ class _Group:
 class Appender:
     """The only writer of `ingest.db`. Not thread-safe: the writer thread owns it."""
 
-    def __init__(self, engine: Engine, clock: Clock, rules: Rules, run_dir: Path) -> None:
+    def __init__(self, engine: Engine, clock: Clock, rules: Rules, sealer: Sealer, run_dir: Path) -> None:
         self._engine = engine
         self._clock = clock
-        self._resolver = Resolver(rules)
+        self._sealer = sealer
+        self._resolver = Resolver(rules, sealer.keys.mint)
         self._log = SqliteLogWriter(store.LOG)
         self._notifier = Notifier(run_dir, store.LOG)
         with engine.connect() as connection:
@@ -74,6 +76,7 @@ class Appender:
                 hit("ingest.before_commit")
         except BaseException:
             self._resolver.forget()
+            self._sealer.keys.forget()
             raise
         hit("ingest.after_commit")
         self._recent.update(recent)
@@ -108,6 +111,13 @@ class Appender:
         hit("ingest.after_settle_commit")
         self._recent.clear()
 
+    def erased(self, end: int, known_us: int) -> None:
+        """An erasure was committed beside us, with the record `end` known at `known_us`: forget what it removed."""
+        self._resolver.forget()
+        self._known_us = max(self._known_us, known_us)
+        self.end = max(self.end, end)
+        self._notifier.notify()
+
     def close(self) -> None:
         """Close the notifier's socket."""
         self._notifier.close()
@@ -118,7 +128,8 @@ class Appender:
         drafts = [item for item in items if isinstance(item, Draft)]
         now_us = max([self._clock.now_us(), self._known_us, *(draft.received_at_us for draft in drafts)])
         resolution = self._resolver.begin(connection, drafts)
-        group = _Group(now_us=now_us, first=self._log.last(connection) + 1, resolution=resolution)
+        group = _Group(now_us, self._log.last(connection) + 1, resolution, self._sealer)
+        self._sealer.keys.prefetch(resolution.members_of(drafts))
         quarantine_id = store.next_quarantine_id(connection) if len(drafts) < len(items) else 1
         marks: list[int] = []
         for item, value in zip(items, hashes, strict=True):
@@ -133,6 +144,7 @@ class Appender:
 
     def _append(self, connection: Connection, group: _Group) -> None:
         _state_consents(connection, group)
+        self._sealer.keys.commit()
         hit("ingest.before_append")
         self._log.append(connection, group.payloads)
         hit("ingest.after_append")
@@ -146,9 +158,12 @@ class Appender:
             return {}
         sent = store.sent_as(connection, set(found.values()))
         for index, (item, value) in enumerate(zip(items, hashes, strict=True)):
-            if value in found and sent[found[value]][:2] != (item.source_id, item.event_id):
+            if value in found and not sent[found[value]].is_of(item.source_id, item.event_id):
                 hashes[index] = self._probe(connection, item, value, found, sent)
-        return {value: _Taken(number, sent[number][2]) for value, number in found.items()}
+        return {
+            value: _Taken(number, sent[number].received_at_us, sent[number].mark != "")
+            for value, number in found.items()
+        }
 
     def _probe(
         self, connection: Connection, item: Item, value: int, found: dict[int, int], sent: dict[int, store.SentAs]
@@ -161,7 +176,7 @@ class Appender:
                 return value
             found[value] = number
             sent.update(store.sent_as(connection, [number]))
-            if sent[number][:2] == (item.source_id, item.event_id):
+            if sent[number].is_of(item.source_id, item.event_id):
                 return value
 
 
@@ -169,6 +184,7 @@ class Appender:
 class _Taken:
     number: int
     received_at_us: int
+    erased: bool = False
 
 
 def event_hash(source_id: str, event_id: str) -> int:
@@ -190,7 +206,12 @@ def _place(group: _Group, item: Item, value: int, taken: dict[int, _Taken], quar
 
 
 def _is_duplicate(item: Item, earlier: _Taken) -> bool:
-    """The first wins for 14 days, for a file's records for ever; a good copy replaces a quarantined one."""
+    """The first wins for 14 days, for a file's records for ever; a good copy replaces a quarantined one.
+
+    A copy of an erased event is never accepted again.
+    """
+    if earlier.erased:
+        return True
     if isinstance(item, Draft) and earlier.number < 0:
         return False
     if isinstance(item, Draft) and item.backfilled:
@@ -211,7 +232,7 @@ def _accept(group: _Group, draft: Draft, value: int) -> None:
     known_us = group.now_us if draft.known_at_us is None else min(draft.known_at_us, group.now_us)
     member, notes = group.resolution.member_of(draft, known_us, group.log)
     group.notes += [(value, note) for note in (*draft.notes, *notes)]
-    group.payloads.append(encode_record(_event(draft, member, known_us)))
+    group.payloads.append(encode_record(_event(draft, member, known_us, group.sealer.seal(draft, member.member_id))))
     place = len(group.payloads)
     group.accepted.append((place, value, member.number, draft.times.effective_us, draft.category))
     if draft.kind == "track" and not draft.catalogued:
@@ -221,21 +242,19 @@ def _accept(group: _Group, draft: Draft, value: int) -> None:
     if draft.consents:
         group.consents.append((draft, member, known_us))
     if draft.group_id is not None and draft.kind == "group":
-        traits = msgspec.json.encode(draft.traits).decode()
+        traits = group.sealer.seal_value(member.member_id, f"account {draft.group_id}", draft.traits)
         group.accounts.append((member.number, draft.group_id, draft.times.effective_us, traits))
 
 
-def _event(draft: Draft, member: Member, known_us: int) -> Event:
+def _event(draft: Draft, member: Member, known_us: int, parts: Parts) -> Event:
     original_us, sent_us, timestamp_us, effective_us = draft.times
     return Event(
         member_id=member.member_id,
         event_id=draft.event_id,
         source_id=draft.source_id,
         kind=draft.kind,
-        name=draft.name,
+        name=parts.name,
         catalogued=draft.catalogued,
-        anonymous_id=draft.anonymous_id,
-        user_id=draft.user_id,
         original_timestamp_us=original_us,
         sent_at_us=sent_us,
         received_at_us=draft.received_at_us,
@@ -243,18 +262,18 @@ def _event(draft: Draft, member: Member, known_us: int) -> Event:
         timestamp_us=timestamp_us,
         effective_at_us=effective_us,
         channel=draft.channel,
-        properties=draft.properties,
-        measures=draft.measures,
-        traits=draft.traits,
-        context=draft.context,
+        properties=parts.properties,
+        measures=parts.measures,
+        traits=parts.traits,
         backfilled=draft.backfilled,
+        sealed=parts.sealed,
     )
 
 
 def _state_attributes(group: _Group, draft: Draft, member: Member, known_us: int) -> None:
     for name, value in draft.traits.items():
-        text = msgspec.json.encode(value).decode()
-        row = (member.number, name, text, draft.times.effective_us, known_us, draft.source_id, draft.event_id)
+        stored = group.sealer.seal_value(member.member_id, name, value)
+        row = (member.number, name, stored, draft.times.effective_us, known_us, draft.source_id, draft.event_id)
         group.attributes.append(row)
 
 

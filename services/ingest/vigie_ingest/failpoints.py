@@ -10,3 +10,11 @@ FAILPOINTS: tuple[str, ...] = (
     "ingest.before_settle_commit",
     "ingest.after_settle_commit",
 )
+
+ERASURE_FAILPOINTS: tuple[str, ...] = (
+    "ingest.before_erasure_commit",
+    "ingest.after_erasure_commit",
+    "ingest.before_keys_destroyed",
+    "ingest.after_keys_destroyed",
+)
+"""Passed only by an erasure."""

@@ -1,9 +1,12 @@
-"""Members of identities inside the writer's transaction: minting, joining, merging. Holds a bounded cache."""
+"""Members of identities inside the writer's transaction: minting, joining, merging. Holds a bounded cache.
+
+`on_mint` is told of each new member, so that it gets a key.
+"""
 
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from vigie_contracts.events import MapChanged, MapMove
 
@@ -24,8 +27,9 @@ Log = Callable[[MapChanged], int]
 class Resolver:
     """Finds or mints the member of each event. Used by the one writer only; `forget` after a rollback."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, on_mint: Callable[[str], object]) -> None:
         self.rules = rules
+        self._on_mint = on_mint
         self._cache: dict[tuple[str, str], Identity] = {}
         self._last_no: int | None = None
 
@@ -53,7 +57,9 @@ class Resolver:
     def _next(self) -> Member:
         assert self._last_no is not None
         self._last_no += 1
-        return Member(self._last_no, new_member_id())
+        member = Member(self._last_no, new_member_id())
+        self._on_mint(member.member_id)
+        return member
 
 
 class Resolution:
@@ -85,6 +91,12 @@ class Resolution:
         if draft.previous_id is not None and draft.kind == "alias":
             notes.append(self._alias(draft.previous_id, member, known_us, log))
         return member, [note for note in notes if note is not None]
+
+    def members_of(self, drafts: Sequence[Draft]) -> set[str]:
+        """Members that are known already of those who will carry these events."""
+        asked = [(USER, draft.user_id) for draft in drafts] + [(ANONYMOUS, draft.anonymous_id) for draft in drafts]
+        found = (self._cache.get((namespace, value)) for namespace, value in set(asked) if value is not None)
+        return {identity.member.member_id for identity in found if identity is not None}
 
     def finish(self) -> None:
         """Write new members and identities."""

@@ -13,6 +13,7 @@ from vigie_contracts.errors import HTTP_STATUS, InvalidInput, Unauthorized, Vigi
 from vigie_contracts.events import Position
 from vigie_contracts.imports import MAX_IMPORT_RECORDS, ImportAnswer, ImportRequest, RefusedRecord
 from vigie_contracts.reads import CustomersRequest, TimelineRequest, UndoRequest
+from vigie_contracts.subjects import ErasureRequest, Subject
 from vigie_kit.clock import Clock
 from vigie_kit.failpoints import hit
 from vigie_kit.http import StructResponse, decode
@@ -21,6 +22,7 @@ from vigie_kit.logs import get
 from vigie_ingest.appender import DUPLICATE, Item
 from vigie_ingest.bodies import BodyTooLarge, KeyRing, basic_user, read_body
 from vigie_ingest.domain import Refusal
+from vigie_ingest.erasing import Eraser, Persons
 from vigie_ingest.messages import Normaliser
 from vigie_ingest.usecases import Reads
 from vigie_ingest.writer import Writer
@@ -113,7 +115,11 @@ class Receipts:
 class Internal:
     """Routes for our own processes; the service token is checked before."""
 
-    def __init__(self, reads: Reads, normaliser: Normaliser, writer: Writer, clock: Clock) -> None:
+    def __init__(
+        self, reads: Reads, normaliser: Normaliser, writer: Writer, clock: Clock, persons: Persons, eraser: Eraser
+    ) -> None:
+        self._persons = persons
+        self._eraser = eraser
         self._reads = reads
         self._normaliser = normaliser
         self._writer = writer
@@ -129,6 +135,9 @@ class Internal:
             Route("/internal/import", self.take_import, methods=["POST"]),
             Route("/internal/quarantine", self.quarantine),
             Route("/internal/status", self.status),
+            Route("/internal/holdings", self.holdings, methods=["POST"]),
+            Route("/internal/subject", self.subject, methods=["POST"]),
+            Route("/internal/erasures", self.erase, methods=["POST"]),
         ]
 
     async def customers(self, request: Request) -> Response:
@@ -163,6 +172,22 @@ class Internal:
         before = _whole(request.query_params.get("before"), None)
         limit = _whole(request.query_params.get("limit"), 50)
         return StructResponse(await run_in_threadpool(self._reads.quarantine, before, limit or 50))
+
+    async def holdings(self, request: Request) -> Response:
+        """How much of a person lies in each place."""
+        asked = decode(await request.body(), Subject)
+        return StructResponse(await run_in_threadpool(self._persons.holdings, asked))
+
+    async def subject(self, request: Request) -> Response:
+        """Everything about a person."""
+        asked = decode(await request.body(), Subject)
+        return StructResponse(await run_in_threadpool(self._persons.subject, asked))
+
+    async def erase(self, request: Request) -> Response:
+        """Erase a person; answered when nothing is left here."""
+        asked = decode(await request.body(), ErasureRequest)
+        survey = await run_in_threadpool(self._persons.survey, asked.customer_id)
+        return StructResponse(await self._writer.call(lambda: self._eraser.erase(asked, survey)))
 
     async def status(self, _request: Request) -> Response:
         """Where the log ends, what waits, what was counted, what is wrong."""

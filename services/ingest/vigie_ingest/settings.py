@@ -16,6 +16,7 @@ class Settings:
     may have several while they are changed. `ingest_public_url`: the address under which HubSpot reaches this service
     (it signs it), such as `https://events.example.com`. `ingest_customer_fields`: what records of other systems call
     the institution's customer number (case, `_` and `__c` do not matter).
+    `ingest_keys`: the file of the members' keys (default: keys.db in the data directory), never in the log's backup.
     `ingest_unset_denied`: consent purposes that count as denied until stated (default: all allowed until stated).
     """
 
@@ -32,6 +33,12 @@ class Settings:
     ingest_source_secrets: tuple[str, ...] = ()
     ingest_public_url: str = ""
     ingest_customer_fields: tuple[str, ...] = ("customer_id",)
+    ingest_keys: Path | None = None
+
+    @property
+    def keys(self) -> Path:
+        """Where the members' keys lie."""
+        return self.ingest_keys or self.data / "keys.db"
 
     def sources(self) -> dict[str, str]:
         """Write key -> source id; InvalidInput unless each entry is KEY=SOURCE_ID."""

@@ -12,7 +12,8 @@ import msgspec
 from sqlalchemy import Connection as Connection
 from sqlalchemy import Engine as Engine
 from sqlalchemy import event
-from vigie_kit.database import open_engine
+from vigie_contracts.events import mark_of
+from vigie_kit.database import open_engine, transaction
 from vigie_kit.sqlite_log import SqliteLogWriter
 
 from vigie_ingest import link_store
@@ -20,6 +21,9 @@ from vigie_ingest.identity import Identity, Member, Party
 
 DATABASE = "ingest.db"
 LOG = "events"
+LAST_MEMBER, KEYS_ID = "last_member_no", "keys_id"
+ERASED_CODE = "erased"
+"""The code of a quarantined event of an erased person; its `event_id` is then the event's mark."""
 
 _DDL = (
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
@@ -54,6 +58,9 @@ _DDL = (
     " effective_at_us INTEGER NOT NULL, traits TEXT NOT NULL, PRIMARY KEY (member_no, account_id)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS counters (source_id TEXT NOT NULL, verdict TEXT NOT NULL, count INTEGER NOT NULL,"
     " PRIMARY KEY (source_id, verdict)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS erasures (erasure_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL,"
+    " member_ids TEXT NOT NULL, member_nos TEXT NOT NULL, number INTEGER NOT NULL, at_us INTEGER NOT NULL,"
+    " done INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS uncatalogued (source_id TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL,"
     " last_at_us INTEGER NOT NULL, PRIMARY KEY (source_id, name)) WITHOUT ROWID",
     *link_store.DDL,
@@ -93,17 +100,22 @@ class Consent(NamedTuple):
     event_id: str
 
 
-SentAs = tuple[str, str, int]
-"""(source_id, event_id, received_at_us)."""
+class SentAs(msgspec.Struct, frozen=True):
+    """As what an event was sent; of an erased one only the mark is left."""
+
+    source_id: str = ""
+    event_id: str = ""
+    received_at_us: int = 0
+    mark: str = ""
+
+    def is_of(self, source_id: str, event_id: str) -> bool:
+        """Whether this is the event that a source sent under an id."""
+        if self.mark:
+            return self.mark == mark_of(source_id, event_id)
+        return (self.source_id, self.event_id) == (source_id, event_id)
 
 
-class _Sent(msgspec.Struct, frozen=True):
-    source_id: str
-    event_id: str
-    received_at_us: int
-
-
-_SENT = msgspec.json.Decoder(_Sent)
+_SENT = msgspec.json.Decoder(SentAs)
 
 
 def open_database(data: Path) -> Engine:
@@ -118,6 +130,14 @@ def open_database(data: Path) -> Engine:
         link_store.adopt(connection, f"log_{LOG}")
         connection.exec_driver_sql("COMMIT")
     return engine
+
+
+def bind_keys(engine: Engine, keys_id: int) -> int:
+    """The id of the keys' file that this log is sealed with: the one given, unless there is another already."""
+    with transaction(engine) as connection:
+        bound = meta(connection, KEYS_ID) or keys_id
+        put_meta(connection, KEYS_ID, bound)
+    return bound
 
 
 def _enlarge_cache(connection: Any, _record: object) -> None:
@@ -146,17 +166,18 @@ def recent_receipts(connection: Connection) -> dict[int, int]:
 
 
 def sent_as(connection: Connection, numbers: Iterable[int]) -> dict[int, SentAs]:
-    """Number -> (source_id, event_id, received_at_us) of accepted (positive) and quarantined (negative) events."""
+    """By number, as what accepted (positive) and quarantined (negative) events were sent."""
     wanted = list(numbers)
-    found: dict[int, SentAs] = {}
-    for number, payload in payloads(connection, [n for n in wanted if n > 0]).items():
-        sent = _SENT.decode(payload)
-        found[number] = (sent.source_id, sent.event_id, sent.received_at_us)
+    accepted = payloads(connection, [n for n in wanted if n > 0])
+    found = {number: _SENT.decode(payload) for number, payload in accepted.items()}
     rows = connection.exec_driver_sql(
-        "SELECT -id, source_id, event_id, received_at_us FROM quarantine WHERE id IN (SELECT value FROM json_each(?))",
+        "SELECT -id, source_id, event_id, received_at_us, code FROM quarantine"
+        " WHERE id IN (SELECT value FROM json_each(?))",
         (_json([-n for n in wanted if n < 0]).decode(),),
     )
-    found.update((number, (source, event_id, at)) for number, source, event_id, at in rows)
+    for number, source_id, event_id, received_us, code in rows:
+        is_erased = code == ERASED_CODE
+        found[number] = SentAs(mark=event_id) if is_erased else SentAs(source_id, event_id, received_us)
     return found
 
 
@@ -178,7 +199,7 @@ def settle(connection: Connection) -> None:
     )
     connection.exec_driver_sql(
         "INSERT OR IGNORE INTO timeline SELECT member_no, effective_at_us, number, category FROM recent"
-        " WHERE number > 0 ORDER BY member_no, effective_at_us, number"
+        " WHERE member_no IS NOT NULL ORDER BY member_no, effective_at_us, number"
     )
     connection.exec_driver_sql("DELETE FROM recent")
 
@@ -260,7 +281,8 @@ def find_identities(connection: Connection, namespace: str, values: Sequence[str
 
 def last_member_no(connection: Connection) -> int:
     """The greatest surrogate given."""
-    return int(connection.exec_driver_sql("SELECT coalesce(max(member_no), 0) FROM members").scalar_one())
+    standing = int(connection.exec_driver_sql("SELECT coalesce(max(member_no), 0) FROM members").scalar_one())
+    return max(standing, meta(connection, LAST_MEMBER))
 
 
 def put_members(connection: Connection, rows: Sequence[tuple[int, str, str, int]]) -> None:
@@ -329,8 +351,8 @@ def move(connection: Connection, members: Sequence[Member], to: str, known_at_us
 # ---- profiles and consent --------------------
 
 
-def put_attributes(connection: Connection, rows: Sequence[tuple[int, str, str, int, int, str, str]]) -> None:
-    """(member_no, name, JSON value, effective_at_us, known_at_us, source_id, event_id); the latest statement stays."""
+def put_attributes(connection: Connection, rows: Sequence[tuple[int, str, str | bytes, int, int, str, str]]) -> None:
+    """(member_no, name, JSON or sealed, effective_at_us, known_at_us, source_id, event_id); the latest stays."""
     _many(connection, _PUT_ATTRIBUTE, rows)
 
 
@@ -349,8 +371,8 @@ def put_consents(connection: Connection, rows: dict[tuple[int, str], Consent]) -
     _many(connection, _PUT_CONSENT, [(*key, *consent) for key, consent in rows.items()])
 
 
-def put_accounts(connection: Connection, rows: Sequence[tuple[int, str, int, str]]) -> None:
-    """(member_no, account_id, effective_at_us, JSON traits)."""
+def put_accounts(connection: Connection, rows: Sequence[tuple[int, str, int, str | bytes]]) -> None:
+    """(member_no, account_id, effective_at_us, sealed traits)."""
     _many(connection, _PUT_ACCOUNT, rows)
 
 
@@ -427,8 +449,8 @@ def identities_of(connection: Connection, members: Sequence[int]) -> list[tuple[
     return [tuple(row) for row in connection.exec_driver_sql(sql, (_json(members).decode(),))]
 
 
-def attributes_of(connection: Connection, members: Sequence[int]) -> list[tuple[int, str, str, int, str]]:
-    """(member_no, name, JSON value, effective_at_us, source_id); of equal names the later statement comes last."""
+def attributes_of(connection: Connection, members: Sequence[int]) -> list[tuple[int, str, str | bytes, int, str]]:
+    """(member_no, name, JSON or sealed, effective_at_us, source_id); of equal names the later statement comes last."""
     sql = (
         "SELECT member_no, name, value, effective_at_us, source_id FROM attributes WHERE member_no IN"
         " (SELECT value FROM json_each(?)) ORDER BY name, effective_at_us, known_at_us, source_id, event_id"
@@ -470,9 +492,9 @@ def quarantined(connection: Connection, before: int, limit: int) -> list[Quarant
     """Newest first, with ids below `before`."""
     sql = (
         "SELECT id, source_id, event_id, received_at_us, code, reason, body FROM quarantine"
-        " WHERE id < ? ORDER BY id DESC LIMIT ?"
+        " WHERE id < ? AND code != ? ORDER BY id DESC LIMIT ?"
     )
-    return [QuarantinedRow(*row) for row in connection.exec_driver_sql(sql, (before, limit))]
+    return [QuarantinedRow(*row) for row in connection.exec_driver_sql(sql, (before, ERASED_CODE, limit))]
 
 
 def receipt_number(connection: Connection, value: int) -> int | None:

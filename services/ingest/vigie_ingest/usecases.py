@@ -30,6 +30,7 @@ from vigie_ingest.domain import category_of
 from vigie_ingest.explaining import explanation
 from vigie_ingest.identity import USER
 from vigie_ingest.resolver import MERGES, REFUSED, SHARED, UNDONE
+from vigie_ingest.sealing import Sealer
 from vigie_ingest.store import Connection, Consent, Engine, MemberRow
 
 MAX_CUSTOMERS = 1_000
@@ -42,7 +43,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     """What became of an event. `corrected_seconds`: effective instant - client's stamp; `duplicates`: later copies."""
 
     event_id: str
-    verdict: Literal["accepted", "quarantined", "unknown"]
+    verdict: Literal["accepted", "quarantined", "erased", "unknown"]
     source_id: str | None = None
     position: Position | None = None
     received_at: str | None = None
@@ -70,9 +71,10 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
 class Reads:
     """Consistent reads of `ingest.db`."""
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, unset_denied: Sequence[str]) -> None:
+    def __init__(self, engine: Engine, catalogue: Catalogue, sealer: Sealer, unset_denied: Sequence[str]) -> None:
         self._engine = engine
         self._catalogue = catalogue
+        self._sealer = sealer
         self._unset_denied = frozenset(unset_denied)
 
     def customers(self, request: CustomersRequest) -> CustomersAnswer:
@@ -119,7 +121,9 @@ class Reads:
                 if number is None:
                     continue
                 sent = store.sent_as(connection, [number]).get(number)
-                if sent is not None and sent[:2] == (source, event_id):
+                if sent is not None and sent.is_of(source, event_id):
+                    if sent.mark:
+                        return _erased(connection, source, event_id, value)
                     return _receipt(connection, source, event_id, value, number)
         return Receipt(event_id=event_id, verdict="unknown")
 
@@ -177,14 +181,14 @@ class Reads:
 
     def _attributes(self, profile: "_Profile", members: list[MemberRow]) -> list[AttributeRow]:
         latest: dict[str, AttributeRow] = {}
-        numbers = {member.number for member in members}
-        for member_no, name, text, effective_us, source_id in profile.attributes:
+        names = {member.number: member.member_id for member in members}
+        for member_no, name, stored, effective_us, source_id in profile.attributes:
             spec = self._catalogue.attributes.get(name)
-            if member_no in numbers and spec is not None:
+            if member_no in names and spec is not None:
                 latest[name] = AttributeRow(
                     name=name,
                     attribute_class=spec.attribute_class,
-                    value=msgspec.json.decode(text),
+                    value=self._sealer.open_value(names[member_no], name, stored),
                     source=source_id,
                     updated_at_us=effective_us,
                     pii=spec.pii,
@@ -196,8 +200,9 @@ class Reads:
         return consent_row(purpose, stated, purpose not in self._unset_denied)
 
     def _timeline_row(self, number: int, payload: bytes) -> TimelineRow:
-        event = decode_record(payload)
-        assert isinstance(event, Event)
+        record = decode_record(payload)
+        assert isinstance(record, Event)
+        event = self._sealer.opened(record)
         return TimelineRow(
             lane=0,
             number=number,
@@ -228,7 +233,7 @@ class _Profile:
     def __init__(
         self,
         identities: list[tuple[int, str, str, int]],
-        attributes: list[tuple[int, str, str, int, str]],
+        attributes: list[tuple[int, str, str | bytes, int, str]],
         consents: Mapping[tuple[int, str], Consent],
         accounts: list[tuple[int, str, int]],
     ) -> None:
@@ -267,6 +272,16 @@ def consent_row(purpose: Purpose, stated: Sequence[Consent], unset_allowed: bool
             )
     latest = max((consent.since_us for consent in stated), default=0)
     return ConsentRow(purpose=purpose, state="unset", allowed=unset_allowed, since_us=latest, source="default")
+
+
+def _erased(connection: Connection, source_id: str, event_id: str, value: int) -> Receipt:
+    return Receipt(
+        event_id=event_id,
+        verdict="erased",
+        source_id=source_id,
+        duplicates=store.duplicate_count(connection, value),
+        reason="the person's data were erased; copies that come later are dropped",
+    )
 
 
 def _receipt(connection: Connection, source_id: str, event_id: str, value: int, number: int) -> Receipt:

@@ -158,24 +158,6 @@ class Writer:
             return job, None
 
 
-def _answer(verdicts: list[Verdict]) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[Verdict]] = {}
-    for verdict in verdicts:
-        by_loop.setdefault(verdict[0].loop, []).append(verdict)
-    for loop, own in by_loop.items():
-        loop.call_soon_threadsafe(_resolve, own)
-
-
-def _resolve(verdicts: list[Verdict]) -> None:
-    for job, outcomes in verdicts:
-        if job.future.done():
-            continue
-        if outcomes is None:
-            job.future.set_exception(Unavailable("the events could not be written; send them again"))
-        else:
-            job.future.set_result(outcomes)
-
-
 def _perform(call: _Call) -> None:
     try:
         answer = call.work()
@@ -192,3 +174,21 @@ def _settle(future: "asyncio.Future[Any]", answer: Any, error: Exception | None)
         future.set_exception(error)
     else:
         future.set_result(answer)
+
+
+def _answer(verdicts: list[Verdict]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_loop.setdefault(verdict[0].loop, []).append(verdict)
+    for loop, own in by_loop.items():
+        loop.call_soon_threadsafe(_resolve, own)
+
+
+def _resolve(verdicts: list[Verdict]) -> None:
+    for job, outcomes in verdicts:
+        if job.future.done():
+            continue
+        if outcomes is None:
+            job.future.set_exception(Unavailable("the events could not be written; send them again"))
+        else:
+            job.future.set_result(outcomes)

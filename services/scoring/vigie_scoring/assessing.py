@@ -113,6 +113,12 @@ def recorded(current: Assessment, standing: Standing | None, threshold: float) -
     return Assessed(current.customer_id, current, record)
 
 
+def ended(customer_id: str, definition: str, now_us: int, had_score: bool) -> ScoreRecord:
+    """What is said after an erasure, in the words of a withdrawn consent; an update for whoever was told a score."""
+    current = unavailable(customer_id, definition, "CONSENT_WITHDRAWN", now_us)
+    return ScoreRecord(score_id=_score_id(current), current=current, is_update=had_score)
+
+
 def _score_id(current: Assessment) -> str:
     return hashlib.sha256(msgspec.json.encode(current)).hexdigest()[:32]
 

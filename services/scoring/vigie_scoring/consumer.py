@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 
 import msgspec
 from vigie_contracts.errors import Unavailable
-from vigie_contracts.events import Change, Cursor, SegmentMoved, decode_record
+from vigie_contracts.events import Change, Cursor, Erased, SegmentMoved, decode_record
 from vigie_contracts.features import FeatureSpec, FeatureTable
 from vigie_contracts.models import PROPENSITY_MODEL
 from vigie_contracts.scores import ChurnDefinition, ChurnScore
 from vigie_kit import failpoints, logs
 from vigie_kit.log import Entry, LogReader, advance
 
-from vigie_scoring.assessing import Assessed, Batch, assess, covers, is_of, recorded
+from vigie_scoring import erasure_store
+from vigie_scoring.assessing import Assessed, Batch, assess, covers, ended, is_of, recorded
 from vigie_scoring.block import FeatureBlock
 from vigie_scoring.champions import Serving
 from vigie_scoring.deciding import Decided, Decider
@@ -121,6 +122,7 @@ class Consumer:
         self._notify = notify
         self._batch = batch
         self._threshold = threshold
+        self._scrub_due = True
         with store.transaction() as tx:
             tx.add_catalogue(decider.catalogue.hash, msgspec.json.encode(decider.catalogue.kept))
         with store.reading() as snapshot:
@@ -130,6 +132,8 @@ class Consumer:
 
     def step(self) -> bool:
         """Tail facts and memberships, then assess one batch."""
+        if self._scrub_due:
+            self._scrub_due = not self._store.scrub()
         tailed = self._tail_events()
         tailed = self._tail_segments() or tailed
         self._watch()
@@ -149,15 +153,27 @@ class Consumer:
             return False
         facts = self._fact_reader.collect(decode_record(entry.payload) for entry in entries)
         cursor = advance(self._events, entries)
-        with self._store.transaction() as tx:
+        with self._store.transaction(erasing=bool(facts.erased)) as tx:
             if touched := sorted(tx.apply_facts(facts)):
                 tx.enqueue(touched)
                 self._withdraw(tx, touched)
+            for person in facts.erased:
+                self._erase(tx, person)
             tx.move_offset(EVENTS, cursor)
             failpoints.hit("scoring.before_events_commit")
         failpoints.hit("scoring.after_events_commit")
+        self._scrub_due = self._scrub_due or bool(facts.erased)
         self._events = cursor
         return True
+
+    def _erase(self, tx: Transaction, person: Erased) -> None:
+        """Remove a person, and tell whoever was told of a score that it ended, as when consent is withdrawn."""
+        told = erasure_store.erase(tx.connection, person.customer_id, person.member_ids)
+        now_us = self._now_us()
+        tx.append_scores(
+            [ended(person.customer_id, definition, now_us, had_score) for definition, had_score in told.items()],
+            indexed=False,
+        )
 
     def _withdraw(self, tx: Transaction, customer_ids: Sequence[str]) -> None:
         """End what stands for customers who now deny it, in the transaction that moves past their statement."""
@@ -186,7 +202,8 @@ class Consumer:
             return False
         cursor = advance(self._segments_seen, entries)
         with self._store.transaction() as tx:
-            tx.move_memberships([_MOVED.decode(entry.payload) for entry in entries], "features")
+            moves = [_MOVED.decode(entry.payload) for entry in entries if entry.payload]
+            tx.move_memberships(moves, "features")
             tx.move_offset(FEATURE_SEGMENTS, cursor)
             failpoints.hit("scoring.before_events_commit")
         failpoints.hit("scoring.after_events_commit")
@@ -210,6 +227,9 @@ class Consumer:
     def _take_changes(self, work: Work) -> None:
         taken: list[Entry] = []
         for entry in self._logs.changes.read(self._changes, CHANGES_PAGE):
+            if not entry.payload:
+                taken.append(entry)
+                continue
             change = _CHANGE.decode(entry.payload)
             cause = change.cause
             if cause is not None and cause.number > self._events.get(cause.lane, 0):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vigie_contracts.catalogue import Catalogue
-from vigie_contracts.events import ConsentStated, Event, LogRecord, MapChanged
+from vigie_contracts.events import ConsentStated, Erased, Event, LogRecord, MapChanged
 
 CONTACT_KINDS: Mapping[str, str] = {
     "offer.shown": "SHOWN",
@@ -21,7 +21,10 @@ Span = tuple[int, int | None]
 
 @dataclass
 class FactChanges:
-    """Facts of one page of the log, ready to be folded; every fold is order-free but for the moves."""
+    """Facts of one page of the log, ready to be folded; every fold is order-free but for the moves.
+
+    Persons in `erased` are forgotten after all else: no record after `Erased` names them.
+    """
 
     seen: dict[str, Span] = field(default_factory=dict)
     moves: list[tuple[str, str]] = field(default_factory=list)
@@ -29,6 +32,7 @@ class FactChanges:
     products: list[tuple[str, str, int | None, int | None]] = field(default_factory=list)
     outcomes: list[tuple[str, str, int]] = field(default_factory=list)
     contacts: list[tuple[str, str, str, str, str, str | None, int]] = field(default_factory=list)
+    erased: list[Erased] = field(default_factory=list)
 
     @property
     def members_of_interest(self) -> set[str]:
@@ -53,6 +57,8 @@ class FactReader:
                 self._event(record, changes)
             elif isinstance(record, ConsentStated):
                 changes.consents.append(record)
+            elif isinstance(record, Erased):
+                changes.erased.append(record)
             elif isinstance(record, MapChanged):
                 changes.moves.extend((move.member_id, move.to_customer_id) for move in record.moves)
         return changes

@@ -15,6 +15,7 @@ from vigie_contracts.reads import (
     SegmentMembersRequest,
     WorkListRequest,
 )
+from vigie_contracts.subjects import Subject
 from vigie_kit import failpoints
 from vigie_kit.http import StructResponse, decode
 
@@ -34,6 +35,8 @@ def internal_routes(scoring: Scoring, status: Callable[[], Status]) -> list[Rout
         _posted("/internal/work-list", WorkListRequest, scoring.work_list),
         _posted("/internal/memberships", MembershipsRequest, scoring.memberships),
         _posted("/internal/segment-members", SegmentMembersRequest, scoring.segment_members),
+        _posted("/internal/holdings", Subject, scoring.holdings),
+        _posted("/internal/subject", Subject, scoring.subject),
         _posted("/internal/refresh", RefreshRequest, _acknowledged(scoring.refresh)),
         _got("/internal/offers", scoring.offers),
         _got("/internal/segments", scoring.segment_rows),

@@ -12,17 +12,19 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine
-from vigie_contracts.events import Cursor, Purpose, SegmentMoved
+from vigie_contracts.events import PURPOSES, Cursor, Purpose, SegmentMoved
 from vigie_contracts.instants import DAY_US
 from vigie_contracts.offers import Decision
 from vigie_contracts.reads import MembershipRow, WorkListAnswer, WorkListRequest, WorkListRow
 from vigie_contracts.scores import Assessment, ChurnScore, ScoreRecord, encode_score
 from vigie_kit import failpoints
-from vigie_kit.database import open_engine, reading, transaction
+from vigie_kit.database import erasing as overwriting
+from vigie_kit.database import open_engine, reading, scrub, transaction
 from vigie_kit.sqlite_log import SqliteLogWriter
 
 from vigie_scoring.arbitration import Situation
 from vigie_scoring.domain import Contact, CustomerFacts, denied_purposes
+from vigie_scoring.erasure_store import ERASED_DDL, erased_among
 from vigie_scoring.facts import FactChanges
 
 SCORES_LOG = "scores"
@@ -129,15 +131,15 @@ class Store:
         self._engine: Engine = open_engine(path)
         self._unset_denied = tuple(unset_denied)
         with transaction(self._engine) as conn:
-            for statement in _DDL:
+            for statement in (*_DDL, *ERASED_DDL):
                 conn.exec_driver_sql(statement)
             SqliteLogWriter(SCORES_LOG).create(conn)
             SqliteLogWriter(SEGMENTS_LOG).create(conn)
 
     @contextmanager
-    def transaction(self) -> "Iterator[Transaction]":
-        """A write: everything done in it is committed at once, or nothing is."""
-        with transaction(self._engine) as conn:
+    def transaction(self, *, erasing: bool = False) -> "Iterator[Transaction]":
+        """A write: everything done in it is committed at once, or nothing is. `erasing` overwrites the deleted."""
+        with (overwriting if erasing else transaction)(self._engine) as conn:
             yield Transaction(conn, self._unset_denied)
 
     @contextmanager
@@ -145,6 +147,10 @@ class Store:
         """Reads of one consistent moment."""
         with reading(self._engine) as conn:
             yield Snapshot(conn, self._unset_denied)
+
+    def scrub(self) -> bool:
+        """Empty the write-ahead log, which may hold what was erased; False while a reader stands in the way."""
+        return scrub(self._engine)
 
     def close(self) -> None:
         """Close all connections."""
@@ -155,7 +161,7 @@ class Snapshot:
     """Reads over one connection."""
 
     def __init__(self, conn: Connection, unset_denied: tuple[str, ...]) -> None:
-        self._conn = conn
+        self.connection = self._conn = conn
         self._unset_denied = unset_denied
 
     def _rows(self, sql: str, *parameters: Any) -> Sequence[Any]:
@@ -204,12 +210,14 @@ class Snapshot:
         return {**{member_id: member_id for member_id in ids}, **{m: c for m, c in self._rows(sql, _ids(ids))}}
 
     def facts(self, customer_ids: Sequence[str]) -> dict[str, CustomerFacts]:
-        """What is known of each customer, over all its members; unknown customers have empty facts."""
+        """What is known of each customer, over all its members; unknown ones have empty facts, erased ones deny all."""
         ids = _ids(customer_ids)
         span = {row[0]: row[1:] for row in self._rows(_SPAN, ids)}
         states: dict[str, dict[Purpose, list[str]]] = defaultdict(lambda: defaultdict(list))
         for customer_id, purpose, state in self._rows(_CONSENTS, ids):
             states[customer_id][purpose].append(state)
+        for customer_id in erased_among(self._conn, customer_ids):
+            states[customer_id].update({purpose: ["denied"] for purpose in PURPOSES})
         owned = _grouped(self._rows(_OWNED, ids))
         outcomes: dict[str, dict[str, int]] = defaultdict(dict)
         for customer_id, name, at_us in self._rows(_OUTCOMES, ids):
@@ -231,10 +239,11 @@ class Snapshot:
         }
 
     def memberless(self, customer_ids: Iterable[str]) -> list[str]:
-        """Those customers that no member belongs to any more (merged into another)."""
+        """Those customers that no member belongs to any more (merged into another, or erased)."""
         sql = (
             "SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM members WHERE customer_id = value)"
-            " AND EXISTS (SELECT 1 FROM members WHERE member_id = value)"
+            " AND (EXISTS (SELECT 1 FROM members WHERE member_id = value)"
+            " OR EXISTS (SELECT 1 FROM erased WHERE member_id = value))"
         )
         return [row[0] for row in self._rows(sql, _ids(customer_ids))]
 
@@ -418,16 +427,14 @@ class Transaction(Snapshot):
 
     # ---- scores
 
-    def append_scores(self, records: Sequence[ScoreRecord]) -> list[int]:
-        """Append to the log "scores" and index; returns the numbers."""
+    def append_scores(self, records: Sequence[ScoreRecord], *, indexed: bool = True) -> list[int]:
+        """Append to the log "scores" and to the customers' histories; returns the numbers."""
         failpoints.hit("scoring.before_append")
         positions = SqliteLogWriter(SCORES_LOG).append(self._conn, [encode_score(record) for record in records])
         failpoints.hit("scoring.after_append")
         numbers = [position.number for position in positions]
-        self._many(
-            "INSERT INTO history VALUES (?, ?, ?, ?, ?)",
-            (_history_row(record.current, number) for record, number in zip(records, numbers, strict=True)),
-        )
+        rows = (_history_row(record.current, number) for record, number in zip(records, numbers, strict=True))
+        self._many("INSERT INTO history VALUES (?, ?, ?, ?, ?)", rows if indexed else ())
         return numbers
 
     def set_standing(self, rows: Iterable[tuple[str, Standing]]) -> None:
@@ -456,9 +463,10 @@ class Transaction(Snapshot):
         self._many("INSERT OR REPLACE INTO work_list VALUES (?, ?, ?, ?, ?, ?, ?)", (_work_values(row) for row in rows))
 
     def move_memberships(self, moves: Sequence[SegmentMoved], source: str) -> None:
-        """Apply enter and leave records to the current memberships."""
+        """Apply enter and leave records to the current memberships; nobody who was erased enters."""
+        erased = erased_among(self._conn, [move.customer_id for move in moves])
         for move in moves:
-            if move.entered:
+            if move.entered and move.customer_id not in erased:
                 row = (move.customer_id, move.key, source, move.version, move.at_us)
                 self._many("INSERT OR REPLACE INTO memberships VALUES (?, ?, ?, ?, ?)", [row])
             else:

@@ -25,7 +25,10 @@ from vigie_contracts.reads import (
     WorkListRequest,
 )
 from vigie_contracts.scores import ChurnDefinition, UnavailableReason, decode_score
+from vigie_contracts.subjects import Holdings, Subject, SubjectData
+from vigie_kit.sqlite_log import LANE
 
+from vigie_scoring import erasure_store
 from vigie_scoring.arbitration import OfferCatalogue
 from vigie_scoring.champions import Champions
 from vigie_scoring.deciding import channels_of
@@ -176,6 +179,17 @@ class Scoring:
     def models(self) -> ModelsAnswer:
         """What is loaded, and why not when it is not."""
         return ModelsAnswer(models=self.champions.rows())
+
+    def holdings(self, subject: Subject) -> Holdings:
+        """How much of a person lies in each place, and whether the log was consumed up to a position."""
+        with self.store.reading() as snapshot:
+            reached = snapshot.offset("events").get(LANE, 0) >= subject.number
+            return Holdings(reached=reached, places=erasure_store.places(snapshot.connection, subject.member_ids))
+
+    def subject(self, subject: Subject) -> SubjectData:
+        """Everything about a person."""
+        with self.store.reading() as snapshot:
+            return SubjectData(sections=erasure_store.sections(snapshot.connection, subject.member_ids))
 
     def refresh(self, request: RefreshRequest) -> RefreshAnswer:
         """Ask for a score of one customer soon; the same idempotency key asks once."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from vigie_contracts.errors import Unavailable
 from vigie_contracts.reads import FeaturesRequest
+from vigie_features.archive import Archive
 from vigie_features.reading import Reading
 from vigie_tiles.reader import TileReader
 
@@ -14,7 +15,14 @@ from tests.unit.features.features_world import CATALOGUE, LAYOUT, NOW_US, SEGMEN
 
 def reading(state: FeatureState, *, is_rebuilt: bool = True) -> Reading:
     return Reading(
-        state.store, CATALOGUE, TABLE, LAYOUT, SEGMENTS.without_scores, lambda: state.now_us, lambda: is_rebuilt
+        state.store,
+        CATALOGUE,
+        TABLE,
+        LAYOUT,
+        SEGMENTS.without_scores,
+        lambda: state.now_us,
+        lambda: is_rebuilt,
+        Archive(state.store.path.parent / "archive"),
     )
 
 

@@ -11,8 +11,11 @@ from vigie_contracts.imports import ImportRecord
 from vigie_contracts.instants import ClockSetting, parse_instant
 from vigie_ingest import store
 from vigie_ingest.appender import Appender
+from vigie_ingest.erasing import Eraser, Persons
 from vigie_ingest.identity import Rules
+from vigie_ingest.keystore import Keys
 from vigie_ingest.messages import Normaliser
+from vigie_ingest.sealing import Sealer
 from vigie_ingest.usecases import Reads
 from vigie_kit.clock import Clock
 from vigie_kit.sqlite_log import SqliteLogReader
@@ -54,13 +57,16 @@ class World:
     def __post_init__(self) -> None:
         self.clock = Clock(ClockSetting(base_virtual_us=self.now_us, rate=0.0))
         self.engine = store.open_database(self.folder)
+        self.sealer = Sealer(CATALOGUE, Keys(self.folder / "keys.db"))
         self.normaliser = Normaliser(CATALOGUE, self.rules)
-        self.reads = Reads(self.engine, CATALOGUE, ())
+        self.reads = Reads(self.engine, CATALOGUE, self.sealer, ())
         self.restart()
 
     def restart(self) -> None:
         """A new writer on the same file, as after a crash."""
-        self.appender = Appender(self.engine, self.clock, self.rules, self.folder / "run")
+        self.appender = Appender(self.engine, self.clock, self.rules, self.sealer, self.folder / "run")
+        self.persons = Persons(self.engine, self.sealer, CATALOGUE)
+        self.eraser = Eraser(self.engine, self.clock, self.persons, self.sealer, self.appender)
 
     def at(self, now_us: int) -> None:
         """Move the clock."""
@@ -85,8 +91,8 @@ class World:
         return found
 
     def events(self) -> list[Event]:
-        """The events of the log."""
-        return [record for record in self.records() if isinstance(record, Event)]
+        """The events of the log, opened."""
+        return [self.sealer.opened(record) for record in self.records() if isinstance(record, Event)]
 
     def merges(self) -> list[MapChanged]:
         """The merges of the log."""

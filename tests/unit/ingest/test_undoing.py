@@ -107,7 +107,7 @@ def test_a_restored_merge_must_keep_the_limits(world: World) -> None:
     with pytest.raises(Conflict, match="33 members, and a customer has at most 32"):
         world.appender.undo(undone, "it was hers")
     assert len(explained(world, "ann").members) == 32
-    assert world.records()[-1] == world.events()[-1]
+    assert not isinstance(world.records()[-1], MapChanged)
 
 
 def test_what_cannot_be_undone_is_refused_in_words_and_changes_nothing(world: World) -> None:

@@ -64,7 +64,7 @@ class _Poisoned(Appender):
 
 def test_a_request_that_cannot_be_written_does_not_fail_its_neighbours(world: World) -> None:
     async def scenario() -> list[Any]:
-        writer = Writer(_Poisoned(world.engine, world.clock, world.rules, world.folder / "run"), 100)
+        writer = Writer(_Poisoned(world.engine, world.clock, world.rules, world.sealer, world.folder / "run"), 100)
         names = ("1", "poison", "2")
         tasks = [asyncio.create_task(writer.submit(drafts(world, track(name, user="u")))) for name in names]
         await asyncio.sleep(0)

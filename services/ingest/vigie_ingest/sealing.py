@@ -1,0 +1,151 @@
+"""What of an event is personal, and its sealed part: AES-256-GCM under the member's key, bound to the event's header.
+
+Clear stays what every consumer needs: ids of member, source and message, kind, catalogued name, times, channel, and the
+catalogue's properties and attributes without a PII class. A declared property is clear as a single value only.
+"""
+
+import os
+from typing import Any, NamedTuple
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from vigie_contracts.catalogue import Catalogue
+from vigie_contracts.errors import IncompatibleData
+from vigie_contracts.events import Event
+
+from vigie_ingest.domain import Draft
+from vigie_ingest.keystore import Keys
+
+FORMAT = b"\x01"
+NONCE_BYTES = 12
+_NOTHING: frozenset[str] = frozenset()
+
+
+class Personal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The sealed part: the event's own fields, and the entries of its maps that are personal."""
+
+    name: str = ""
+    anonymous_id: str | None = None
+    user_id: str | None = None
+    properties: dict[str, Any] = {}
+    measures: dict[str, int] = {}
+    traits: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+
+
+class Parts(NamedTuple):
+    """An event's clear fields, and its sealed part."""
+
+    name: str
+    properties: dict[str, Any]
+    measures: dict[str, int]
+    traits: dict[str, Any]
+    sealed: bytes
+
+
+_ENCODE = msgspec.json.Encoder().encode
+_DECODE = msgspec.json.Decoder(Personal).decode
+
+
+class Sealer:
+    """Seals events as the one writer appends them; opens them for reads of ingest, from any thread."""
+
+    def __init__(self, catalogue: Catalogue, keys: Keys) -> None:
+        self.keys = keys
+        self._properties = {
+            row.name: frozenset(name for name, spec in row.properties.items() if spec.pii is None)
+            for row in catalogue.micro_conversions.values()
+        }
+        self._traits = frozenset(row.name for row in catalogue.attributes.values() if row.pii is None)
+        self._random = b""
+
+    def seal(self, draft: Draft, member_id: str) -> Parts:
+        """What of an event lies clear and what sealed. The member's key, if new, was minted and is committed later."""
+        public = self._properties.get(draft.name, _NOTHING) if draft.catalogued else _NOTHING
+        properties, measures, traits = draft.properties, draft.measures, draft.traits
+        named = draft.catalogued or draft.name == draft.kind
+        personal = Personal(
+            name="" if named else draft.name,
+            anonymous_id=draft.anonymous_id,
+            user_id=draft.user_id,
+            properties=_rest(properties, public) if properties else properties,
+            measures=_rest(measures, public) if measures else measures,
+            traits=_rest(traits, self._traits if draft.kind == "identify" else _NOTHING) if traits else traits,
+            context=draft.context,
+        )
+        cipher = self.keys.cipher(member_id) or self.keys.mint(member_id)
+        nonce = self._nonce()
+        header = _header(member_id, draft.source_id, draft.event_id)
+        return Parts(
+            draft.name if named else "",
+            _without(properties, personal.properties) if properties else properties,
+            _without(measures, personal.measures) if measures else measures,
+            _without(traits, personal.traits) if traits else traits,
+            FORMAT + nonce + cipher.encrypt(nonce, _ENCODE(personal), header),
+        )
+
+    def seal_value(self, member_id: str, name: str, value: Any) -> str | bytes:
+        """An attribute for its row: JSON when the catalogue declares it without a PII class, else sealed."""
+        text = msgspec.json.encode(value)
+        if name in self._traits:
+            return text.decode()
+        cipher, nonce = self.keys.cipher(member_id) or self.keys.mint(member_id), self._nonce()
+        return FORMAT + nonce + cipher.encrypt(nonce, text, _header(member_id, "", name))
+
+    def open_value(self, member_id: str, name: str, stored: str | bytes) -> Any:
+        """The attribute of a row; None when its key was destroyed. IncompatibleData when it was altered."""
+        if isinstance(stored, str):
+            return msgspec.json.decode(stored)
+        opened = self._open(member_id, stored, _header(member_id, "", name))
+        return None if opened is None else msgspec.json.decode(opened)
+
+    def _open(self, member_id: str, sealed: bytes, header: bytes) -> bytes | None:
+        cipher = self.keys.cipher(member_id) if sealed else None
+        if cipher is None:
+            return None
+        try:
+            return cipher.decrypt(sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :], header)
+        except (InvalidTag, ValueError) as error:
+            raise IncompatibleData(f"a sealed part of member {member_id} does not fit its header or key") from error
+
+    def _nonce(self) -> bytes:
+        """Random, never twice. Only the writer's thread takes one."""
+        if not self._random:
+            self._random = os.urandom(256 * NONCE_BYTES)
+        nonce, self._random = self._random[:NONCE_BYTES], self._random[NONCE_BYTES:]
+        return nonce
+
+    def opened(self, event: Event) -> Event:
+        """The whole event; the clear part alone when the key was destroyed. IncompatibleData when it was altered."""
+        header = _header(event.member_id, event.source_id, event.event_id)
+        body = self._open(event.member_id, event.sealed, header)
+        if body is None:
+            return event
+        personal = _DECODE(body)
+        return msgspec.structs.replace(
+            event,
+            name=personal.name or event.name,
+            anonymous_id=personal.anonymous_id,
+            user_id=personal.user_id,
+            properties={**event.properties, **personal.properties},
+            measures={**event.measures, **personal.measures},
+            traits={**event.traits, **personal.traits},
+            context=personal.context,
+            sealed=b"",
+        )
+
+
+def _rest(values: dict[str, Any], public: frozenset[str]) -> dict[str, Any]:
+    """The personal entries."""
+    return {key: value for key, value in values.items() if key not in public or isinstance(value, dict | list)}
+
+
+def _without(values: dict[str, Any], personal: dict[str, Any]) -> dict[str, Any]:
+    """The clear entries."""
+    if not personal:
+        return values
+    return {key: value for key, value in values.items() if key not in personal}
+
+
+def _header(member_id: str, source_id: str, event_id: str) -> bytes:
+    return f"{member_id}\0{source_id}\0{event_id}".encode()
