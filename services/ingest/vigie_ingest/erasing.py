@@ -4,9 +4,8 @@ Each step can be repeated, and `resume` does what a crash left. It also erases a
 brings back, because the keys' file remembers whose keys were destroyed.
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -32,10 +31,10 @@ from vigie_kit.holdings import Ids, Table, readable
 from vigie_ingest import erasure_store, store
 from vigie_ingest.appender import Appender
 from vigie_ingest.erasure_store import MEMBERS, NUMBERS, TABLES
+from vigie_ingest.naming import Names
 from vigie_ingest.sealing import Sealer
 from vigie_ingest.store import Connection, Engine
 
-_IDENTITY_FIELDS = frozenset({"userId", "user_id", "anonymousId", "anonymous_id", "previousId", "previous_id"})
 TRIES = 3
 
 
@@ -139,9 +138,8 @@ class Persons:
             if name in self._pii
         )
         values = {value for value in stated if isinstance(value, str) and value}
-        texts = re.compile("|".join(re.escape(f'"{value}"') for value in sorted(identities | values)) or "(?!)")
-        rows = erasure_store.quarantined(connection)
-        return [row for row in rows if _names(row[3], identities, values, texts)]
+        names = Names(identities, values)
+        return [row for row in erasure_store.quarantined(connection) if names.stand_in(row[1], row[3])]
 
     def _section(self, connection: Connection, ids: dict[str, Ids], table: Table) -> Section:
         """A table's rows with the member's public id, and with what is sealed in them opened."""
@@ -251,23 +249,3 @@ def _with_names(row: dict[str, Any], names: Mapping[Any, str]) -> dict[str, Any]
     named = {key.removesuffix("_no") + "_id": names.get(value, "not this person's")
              for key, value in row.items() if key.endswith("_no")}  # fmt: skip
     return {**named, **{key: value for key, value in row.items() if not key.endswith("_no")}}
-
-
-def _names(body: bytes, identities: set[str], values: set[str], texts: "re.Pattern[str]") -> bool:
-    """Whether a body names somebody; one that is no JSON is searched for the values in quotes."""
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return texts.search(body.decode(errors="replace")) is not None
-    return any(text in (identities if key in _IDENTITY_FIELDS else values) for key, text in _scalars("", decoded))
-
-
-def _scalars(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for inner_key, inner in value.items():
-            yield from _scalars(str(inner_key), inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _scalars(key, inner)
-    elif isinstance(value, str | int) and not isinstance(value, bool):
-        yield key, str(value)

@@ -12,9 +12,13 @@ from vigie_contracts.reads import CustomersRequest
 from vigie_contracts.subjects import ErasureRequest, Subject
 from vigie_ingest import appender as appender_module
 from vigie_ingest import erasing, erasure_store, store
+from vigie_ingest.naming import Names
+from vigie_ingest.shapes import hubspot, mparticle, tealium
+from vigie_ingest.shapes.envelope import hashed_email
 from vigie_kit.database import erasing as overwriting
 
 from tests.unit.ingest.ingest_world import NOW_US, World, identify, track
+from tests.unit.ingest.shapes_world import Read, deliver
 
 EMAIL = "ann@bank.example"
 
@@ -281,3 +285,55 @@ def test_every_table_is_declared_as_somebodys_or_nobodys(world: World) -> None:
         rows = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").all()
     tables = {row[0] for row in rows} - {"log_events"}
     assert tables == {table.name for table in erasure_store.TABLES} | erasure_store.WITHOUT_PERSONS
+
+
+SOAP = b"<ns:sObject><sf:Id>003</sf:Id><sf:Customer_Id__c>%s</sf:Customer_Id__c></ns:sObject>"
+MAIL = hashed_email(EMAIL)
+
+
+@pytest.mark.parametrize(
+    ("source", "body", "of_ann"),
+    [
+        ("app", b'{"type":"track","userId":"ann"}', True),
+        ("app", b'{"type":"track","userId":"ann","messag', True),
+        ("app", b'{"type":"track","userId":"bob","properties":{"word":"ann"}}', False),
+        ("app", b'{"type":"track","userId":"bob","messageId":"ann","groupId":"ann"}', False),
+        ("mp", b'{"user_identities":{"customer_id":"ann"},"events":[7]}', True),
+        ("mp", b'{"user_identities":{"customer_id":"bob"},"mpid":77}', True),
+        ("mp", b'{"user_identities":{"email":"Ann@Bank.Example"}}', True),
+        ("mp", b'{"user_identities":{"email":"joann@bank.example"}}', False),
+        ("tealium", b'{"tealium_visitor_id":"phone","tealium_event":7}', True),
+        ("hubspot", b'{"objectId":123,"portalId":9}', True),
+        ("hubspot", b'{"mergedObjectIds":[1,123]}', True),
+        ("hubspot", b'{"objectId":124,"portalId":123}', False),
+        ("zoho", b'{"ids":["123"]}', False),
+        ("salesforce", SOAP % b"ann", True),
+        ("salesforce", SOAP % b"joann", False),
+    ],
+)
+def test_a_quarantined_body_names_the_person_in_the_words_of_its_shape(source: str, body: bytes, of_ann: bool) -> None:
+    assert Names({"ann", "phone", "hubspot:123", "mpid:77", MAIL}, set()).stand_in(source, body) is of_ann
+
+
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        (mparticle.read, {"user_identities": {"customer_id": "ann"}, "events": [
+            {"event_type": "custom_event", "data": {"event_name": "x", "source_message_id": "m1"}}]}),
+        (tealium.read, {"tealium_event": "x", "customer_id": "ann", "tealium_event_id": "t1"}),
+        (hubspot.read, [{"objectId": 123, "subscriptionType": "contact.propertyChange", "propertyName": "customer_id",
+                         "propertyValue": "ann", "eventId": 1, "occurredAt": NOW_US // 1_000}]),
+    ],
+)  # fmt: skip
+def test_a_copy_in_another_shape_is_dropped_for_ever_as_one_of_segments_is(world: World, read: Read, body: Any) -> None:
+    (number,) = deliver(world, read, body)[:1]
+    assert number > 0
+    event_id = world.events()[0].event_id
+    customer = world.customer_of("user_id", "ann")
+    assert customer is not None
+    erase(world, customer)
+    world.restart()
+    assert set(deliver(world, read, body)) == {0}
+    assert world.reads.receipt(event_id, "crm").verdict == "erased"
+    assert world.customer_of("user_id", "ann") is None
+    assert world.events() == []

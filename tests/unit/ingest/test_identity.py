@@ -4,9 +4,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import event
 from vigie_contracts.errors import InvalidInput
 from vigie_contracts.events import MapMove
-from vigie_contracts.reads import CustomersRequest
+from vigie_contracts.reads import CustomersRequest, Lookup
 from vigie_ingest.identity import (
     DEFAULT_RULES,
     FILE,
@@ -148,6 +149,32 @@ def test_a_customer_has_at_most_32_members_and_the_receipt_says_so(world: World)
         "the merge was refused: 33 members, and a customer has at most 32"
     ]
     assert world.customer_of("anonymous_id", "device-31") != world.customer_of("user_id", "ann")
+
+
+def test_a_storm_of_merges_onto_one_customer_is_bounded_and_harms_nobody_else(world: World) -> None:
+    storm = 3_000
+    statements: list[int] = []
+
+    def count(*_: object) -> None:
+        statements[-1] += 1
+
+    event.listen(world.engine, "before_cursor_execute", count)
+    for start in range(0, storm, 500):
+        statements.append(0)
+        names = [f"s{place}" for place in range(start, start + 500)]
+        calls = [identify(name, user="ann", anonymous=f"device-{name}") for name in names]
+        assert min(world.send(*calls, identify(f"b{start}", user="bob", anonymous="bobs"))) > 0
+    event.remove(world.engine, "before_cursor_execute", count)
+    assert max(statements[1:]) == min(statements[1:]), "the work of a batch must not grow with what was refused before"
+    assert world.reads.counts()["identity"] == {
+        "merges": MAX_MEMBERS, "merges_refused": storm - (MAX_MEMBERS - 1), "merges_undone": 0, "shared_devices": 0,
+    }  # fmt: skip
+    asked = CustomersRequest(lookups=[Lookup(namespace="user_id", value=name) for name in ("ann", "bob")])
+    ann, bob = world.reads.customers(asked).customers
+    assert ann is not None
+    assert bob is not None
+    assert (len(ann.member_ids), len(bob.member_ids)) == (MAX_MEMBERS, 2)
+    assert [world.reads.receipt(f"b{start}", "app").notes for start in range(0, storm, 500)] == [[]] * 6
 
 
 def test_a_namespaces_limit_refuses_the_merge() -> None:
