@@ -6,7 +6,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export TZ := UTC
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test test-large check lint format type schema security bench lock graphiql run-env test-env
+.PHONY: help demo demo-reset test test-large check lint format type schema security bench lock graphiql sdks run-env test-env
 
 help: ## Show what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo-reset: run-env ## Forget the demo's data (./.vigie)
 
 test: test-env ## Run all tests (real servers, free ports, random order)
 	@$(BIN)/python -m pytest
+
+sdks: ## Install the npm SDKs that tests send with (needs Node and npm); without them those tests are skipped
+	@cd tests/sdks && npm ci --ignore-scripts --no-fund --no-audit
 
 test-large: test-env ## Run the long tests: the OULAD walk-through, training on a real registry, a consumer stopped for 30 s
 	@$(BIN)/python -m pytest -m large -n 0

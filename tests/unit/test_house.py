@@ -13,7 +13,7 @@ SUPERVISORS = {
     "packages/kit/vigie_kit/worker.py",
     "gateway/vigie_gateway/app.py",
     "packages/cli/vigie_cli/supervisor.py",
-    "services/ingest/vigie_ingest/routes.py",  # the edge that SDKs meet: answers in their shape
+    "services/ingest/vigie_ingest/tracking.py",  # the edge that SDKs meet: answers in their shape
     "services/ingest/vigie_ingest/writer.py",  # one poisonous request must not fail its neighbours
 }
 SQL_PLACES = ("store.py", "sqlite_log.py", "log.py", "database.py")

@@ -19,10 +19,11 @@ from vigie_ingest.erasing import Eraser, Persons
 from vigie_ingest.identity import Rules
 from vigie_ingest.keystore import Keys
 from vigie_ingest.messages import Normaliser
-from vigie_ingest.routes import Internal, Receipts, Tracking
+from vigie_ingest.routes import Internal, Receipts
 from vigie_ingest.sealing import Sealer
 from vigie_ingest.settings import Settings
 from vigie_ingest.shape_routes import Config, Shapes
+from vigie_ingest.tracking import Tracking
 from vigie_ingest.usecases import Reads
 from vigie_ingest.writer import Writer
 
@@ -44,6 +45,8 @@ def create_app(settings: Settings) -> Starlette:
     persons = Persons(engine, sealer, catalogue)
     eraser = Eraser(engine, clock, persons, sealer, appender)
 
+    tracking = Tracking(keys, normaliser, writer, clock, settings.ingest_max_body_bytes, settings.ingest_public_url)
+
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await run_in_threadpool(eraser.resume)
@@ -56,7 +59,7 @@ def create_app(settings: Settings) -> Starlette:
 
     return Starlette(
         routes=[
-            *Tracking(keys, normaliser, writer, clock, settings.ingest_max_body_bytes).routes(),
+            *tracking.routes(),
             *Shapes(keys, normaliser, writer, clock, Config.of(settings)).routes(),
             *Receipts(keys, reads, settings.service_token).routes(),
             *Internal(reads, normaliser, writer, clock, persons, eraser).routes(),

@@ -41,12 +41,21 @@ class KeyRing:
     def __init__(self, sources: Mapping[str, str]) -> None:
         self._sources = dict(sources)
 
-    def source_of(self, authorization: str | None, body: bytes) -> str:
-        """Source of a call by its key: from Basic, else the body's `writeKey` (Bearer or not). Unauthorized without."""
-        key = basic_user(authorization)
-        source = self._sources.get(key) if key is not None else None
-        if source is None:
-            source = self._sources.get(write_key_of(body) or "")
+    def source_of(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> str:
+        """Source of a call by its key; Unauthorized without a known one.
+
+        From Basic, the header `X-Write-Key`, the query's `writekey`, else the body's `writeKey` (Bearer or not).
+        """
+        for key in (
+            basic_user(headers.get("authorization")),
+            headers.get("x-write-key"),
+            query.get("writekey"),
+            query.get("writeKey"),
+        ):
+            source = self._sources.get(key) if key else None
+            if source is not None:
+                return source
+        source = self._sources.get(write_key_of(body) or "")
         if source is None:
             raise Unauthorized("the write key is missing or unknown; check the key of this source")
         return source

@@ -1,6 +1,6 @@
 """What makes an event acceptable, when it counts, and what the catalogue says of it. Pure: clocks are passed in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -14,6 +14,9 @@ DUPLICATE_WINDOW_US = 14 * DAY_US
 MAX_ID_LENGTH = 255
 MAX_NAME_LENGTH = 200
 REMEMBERED_NAMES = 5_000
+MAX_DEPTH = 32
+"""Levels of objects and lists below an event. A decoder's own limit depends on how deep its caller stands: what one
+process has just read another could not."""
 
 Consents = tuple[tuple[Purpose, ConsentState], ...]
 
@@ -112,6 +115,22 @@ def checked_id(field: str, value: str | int | None) -> str | None:
     if len(text) > MAX_ID_LENGTH:
         raise Unacceptable("id_too_long", f"{field} is longer than {MAX_ID_LENGTH} characters")
     return text
+
+
+def check_depth(*values: dict[str, Any]) -> None:
+    """Unacceptable when maps or lists are nested deeper than MAX_DEPTH."""
+    for value in values:
+        if value and not _is_shallow(value.values(), MAX_DEPTH - 1):
+            raise Unacceptable("too_deep", f"the event is nested more than {MAX_DEPTH} levels deep")
+
+
+def _is_shallow(values: Iterable[Any], left: int) -> bool:
+    for value in values:
+        if (type(value) is dict and not (left and _is_shallow(value.values(), left - 1))) or (
+            type(value) is list and not (left and _is_shallow(value, left - 1))
+        ):
+            return False
+    return True
 
 
 class Named(NamedTuple):

@@ -147,6 +147,7 @@ class Normaliser:
         properties = message.properties or {}
         context = _merged(batch_context, message.context)
         traits = message.traits or {}
+        domain.check_depth(properties, context, traits)
         if kind == "identify":
             traits = domain.canonical_traits(catalogue, traits)
         elif message.name is not None and kind in ("page", "screen"):
@@ -189,6 +190,7 @@ class Normaliser:
         if event_id is None:
             raise Unacceptable("no_event_id", "an imported record needs an event_id")
         named = self._names.of(kind, record.name)
+        domain.check_depth(record.properties, record.traits)
         known_us = record.effective_at_us if record.known_at_us is None else record.known_at_us
         return Draft(
             source_id=source_id,

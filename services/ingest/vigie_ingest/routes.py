@@ -1,4 +1,4 @@
-"""HTTP routes: Segment's tracking API, receipts, imports, and the batched reads of other parts."""
+"""HTTP routes: receipts, imports, and the batched reads of other parts."""
 
 import hmac
 from typing import Any
@@ -6,88 +6,26 @@ from typing import Any
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
-from vigie_contracts.errors import HTTP_STATUS, InvalidInput, Unauthorized, VigieError
+from vigie_contracts.errors import InvalidInput, Unauthorized
 from vigie_contracts.events import Position
 from vigie_contracts.imports import MAX_IMPORT_RECORDS, ImportAnswer, ImportRequest, RefusedRecord
 from vigie_contracts.reads import CustomersRequest, TimelineRequest, UndoRequest
 from vigie_contracts.subjects import ErasureRequest, Subject
 from vigie_kit.clock import Clock
-from vigie_kit.failpoints import hit
 from vigie_kit.http import StructResponse, decode
-from vigie_kit.logs import get
 
+from vigie_ingest.answers import refused
 from vigie_ingest.appender import DUPLICATE, Item
-from vigie_ingest.bodies import BodyTooLarge, KeyRing, basic_user, read_body
+from vigie_ingest.bodies import KeyRing, basic_user, read_body
 from vigie_ingest.domain import Refusal
 from vigie_ingest.erasing import Eraser, Persons
 from vigie_ingest.messages import Normaliser
 from vigie_ingest.usecases import Reads
 from vigie_ingest.writer import Writer
 
-RETRY_AFTER_SECONDS = 2
-CALLS = ("track", "identify", "page", "screen", "group", "alias")
 MAX_IMPORT_BYTES = 64_000_000
-_SUCCESS = b'{"success":true}'
-
-
-class Acknowledged(Response):
-    """Exactly `200 {"success":true}`: Segment's SDKs send again on anything else."""
-
-    media_type = "application/json"
-
-    def __init__(self) -> None:
-        super().__init__(_SUCCESS)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hit("ingest.before_ack")
-        await super().__call__(scope, receive, send)
-        hit("ingest.after_ack")
-
-
-class Tracking:
-    """The calls of Segment's tracking API, answered after the synced commit."""
-
-    def __init__(self, keys: KeyRing, normaliser: Normaliser, writer: Writer, clock: Clock, body_limit: int) -> None:
-        self._keys = keys
-        self._normaliser = normaliser
-        self._writer = writer
-        self._clock = clock
-        self._body_limit = body_limit
-
-    def routes(self) -> list[Route]:
-        """`/v1/batch` and one route for each call."""
-        calls = [Route(f"/v1/{kind}", self.call, methods=["POST"], name=kind) for kind in CALLS]
-        return [Route("/v1/batch", self.batch, methods=["POST"]), *calls]
-
-    async def batch(self, request: Request) -> Response:
-        """Many messages in one transaction."""
-        return await self._accept(request, None)
-
-    async def call(self, request: Request) -> Response:
-        """One message; the path says which."""
-        return await self._accept(request, request.url.path.rpartition("/")[2])
-
-    async def _accept(self, request: Request, kind: str | None) -> Response:
-        try:
-            body = await read_body(request, self._body_limit)
-            source_id = self._keys.source_of(request.headers.get("authorization"), body)
-            received_us = self._clock.now_us()
-            items: list[Item]
-            if kind is None:
-                items = self._normaliser.batch(body, source_id, received_us)
-            else:
-                items = self._normaliser.single(body, kind, source_id, received_us)
-            if items:
-                await self._writer.submit(items)
-            return Acknowledged()
-        except VigieError as error:
-            return refused(error)
-        except Exception:  # the edge: logged, and answered in the shape that the SDKs understand
-            get(__name__).exception("a tracking call failed")
-            return refused(VigieError("an unexpected error; the log of the service tells more"))
 
 
 class Receipts:
@@ -210,13 +148,6 @@ class Internal:
             raise InvalidInput("an import request needs a source_id")
         now_us = self._clock.now_us()
         return [self._normaliser.imported(record, asked.source_id, now_us) for record in asked.records]
-
-
-def refused(error: VigieError) -> Response:
-    """An error on the tracking routes: `{"code","message"}`, and when to come back if it is worth it."""
-    status = 413 if isinstance(error, BodyTooLarge) else HTTP_STATUS.get(error.code, 500)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.retryable else None
-    return JSONResponse({"code": error.code, "message": error.message}, status_code=status, headers=headers)
 
 
 def _import_answer(items: list[Item], outcomes: list[int], end: int) -> ImportAnswer:

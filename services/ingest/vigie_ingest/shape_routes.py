@@ -14,11 +14,11 @@ from vigie_kit.clock import Clock
 from vigie_kit.logs import get
 
 from vigie_ingest import signatures
+from vigie_ingest.answers import RETRY_AFTER_SECONDS, refused
 from vigie_ingest.appender import Item
 from vigie_ingest.bodies import BodyTooLarge, KeyRing, basic_user, read_body
 from vigie_ingest.domain import Refusal
 from vigie_ingest.messages import Normaliser
-from vigie_ingest.routes import RETRY_AFTER_SECONDS, refused
 from vigie_ingest.settings import Settings
 from vigie_ingest.shapes import cloudevents, hubspot, mparticle, salesforce, tealium, zoho
 from vigie_ingest.shapes.envelope import Envelope, Items, Origin, Rejected, plain

@@ -6,6 +6,7 @@ import gzip
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from vigie_contracts.errors import InvalidInput, Unauthorized
 from vigie_ingest.bodies import BodyTooLarge, KeyRing, basic_user, read_body
@@ -56,13 +57,20 @@ def basic(text: str) -> str:
     return "Basic " + base64.b64encode(text.encode()).decode()
 
 
-def test_the_write_key_comes_from_basic_or_from_the_body() -> None:
+def source(keys: KeyRing, header: str | None, body: bytes, query: str = "", **headers: str) -> str:
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return keys.source_of(Headers(given | ({"authorization": header} if header else {})), QueryParams(query), body)
+
+
+def test_the_write_key_comes_from_basic_a_header_the_query_or_the_body() -> None:
     keys = KeyRing({"k1": "app", "k2": "web"})
-    assert keys.source_of(basic("k1:"), b"not even JSON") == "app"
-    assert keys.source_of(basic("k1"), b"{}") == "app"
-    assert keys.source_of(None, b'{"writeKey":"k2"}') == "web"
-    assert keys.source_of("Bearer something", b'{"writeKey":"k2"}') == "web"
-    assert keys.source_of(basic("unknown:"), b'{"writeKey":"k2"}') == "web"
+    assert source(keys, basic("k1:"), b"not even JSON") == "app"
+    assert source(keys, basic("k1"), b"{}") == "app"
+    assert source(keys, None, b"{}", x_write_key="k1") == "app"
+    assert source(keys, None, b"{}", "writekey=k1") == source(keys, None, b"{}", "a=b&writeKey=k1") == "app"
+    assert source(keys, None, b'{"writeKey":"k2"}') == "web"
+    assert source(keys, "Bearer something", b'{"writeKey":"k2"}') == "web"
+    assert source(keys, basic("unknown:"), b'{"writeKey":"k2"}', "writekey=nobodys", x_write_key="old") == "web"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +78,7 @@ def test_the_write_key_comes_from_basic_or_from_the_body() -> None:
 )
 def test_an_unknown_key_is_refused(header: str | None, body: bytes) -> None:
     with pytest.raises(Unauthorized):
-        KeyRing({"k1": "app"}).source_of(header, body)
+        source(KeyRing({"k1": "app"}), header, body, "writekey=nobody", x_write_key="nobody")
 
 
 def test_broken_basic_headers_name_nobody() -> None:

@@ -7,13 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from vigie_contracts.errors import InvalidInput
-from vigie_ingest.domain import Draft, Refusal
+from vigie_ingest.domain import MAX_DEPTH, Draft, Refusal
 from vigie_ingest.identity import Rules
 from vigie_ingest.messages import Normaliser, write_key_of
 
 from tests.unit.ingest.ingest_world import CATALOGUE, NOW_US, identify, track
 
 NORMALISER = Normaliser(CATALOGUE, Rules())
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """An object whose field holds `levels` levels of lists and objects in turn."""
+    value: Any = "end"
+    for level in range(levels):
+        value = [value] if level % 2 else {"in": value}
+    return {"field": value}
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"type": "track", "event": "x", "messageId": "bad"}, "no_user_anon_id"),
     ({"type": "track", "event": "x", "userId": "", "messageId": "bad"}, "no_user_anon_id"),
@@ -38,6 +48,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "bad_number",
     ),
     ({"type": "identify", "userId": "u", "messageId": "bad", "traits": {"income": "much"}}, "bad_attribute"),
+    ({"type": "track", "event": "x", "userId": "u", "messageId": "bad", "properties": nested(MAX_DEPTH)}, "too_deep"),
+    ({"type": "track", "event": "x", "userId": "u", "messageId": "bad", "context": nested(MAX_DEPTH)}, "too_deep"),
 ]
 
 
@@ -53,6 +65,11 @@ def test_a_bad_message_is_refused_whole_and_its_neighbours_pass(message: dict[st
     assert isinstance(bad, Refusal)
     assert (bad.code, bad.event_id, bad.source_id) == (code, "bad", "app")
     assert msgspec.json.decode(bad.body) == message
+
+
+def test_what_is_nested_as_deep_as_allowed_is_taken() -> None:
+    (draft,) = batch(track("1", user="u", properties=nested(MAX_DEPTH - 1), context=nested(MAX_DEPTH - 1)))
+    assert isinstance(draft, Draft)
 
 
 def test_a_message_that_is_no_object_is_refused_with_an_assigned_id() -> None:

@@ -1,0 +1,32 @@
+"""Answers as Segment's SDKs understand them: what they take for a success, and an error that they do not send again."""
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+from vigie_contracts.errors import HTTP_STATUS, VigieError
+from vigie_kit.failpoints import hit
+
+from vigie_ingest.bodies import BodyTooLarge
+
+RETRY_AFTER_SECONDS = 2
+_SUCCESS = b'{"success":true}'
+
+
+class Acknowledged(Response):
+    """Exactly `200 {"success":true}`."""
+
+    media_type = "application/json"
+
+    def __init__(self) -> None:
+        super().__init__(_SUCCESS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hit("ingest.before_ack")
+        await super().__call__(scope, receive, send)
+        hit("ingest.after_ack")
+
+
+def refused(error: VigieError) -> Response:
+    """An error on the tracking routes: `{"code","message"}`, and when to come back if it is worth it."""
+    status = 413 if isinstance(error, BodyTooLarge) else HTTP_STATUS.get(error.code, 500)
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.retryable else None
+    return JSONResponse({"code": error.code, "message": error.message}, status_code=status, headers=headers)
