@@ -85,12 +85,15 @@ def _rehearse(
     from vigie_contracts.catalogue import Catalogue
     from vigie_ingest.identity import Rules
     from vigie_ingest.messages import Normaliser
+    from vigie_ingest.plan import Plan
 
     from vigie_cli.importing import run
     from vigie_cli.importing.rehearsal import Rehearsal
 
     repo = resolve_feature_repo(feature_repo)
-    rehearsal = Rehearsal(Normaliser(Catalogue.load(repo), Rules.load(repo)), time.time_ns() // 1_000)
+    known = Catalogue.load(repo)
+    normaliser = Normaliser(known, Rules.load(repo), Plan.load(repo, known))
+    rehearsal = Rehearsal(normaliser, time.time_ns() // 1_000)
     with screen.progress() as progress:
         done = run(path, mapping, rehearsal, progress=progress, mended=mended, variables=variables)
     done.dry_run = True
