@@ -55,12 +55,14 @@ def check(plan: Plan, feature_repo: Path, events: Path, now_us: int) -> Check:
 
     InvalidInput for a file that cannot be read.
     """
-    normaliser = Normaliser(Catalogue.load(feature_repo), Rules.load(feature_repo), plan)
+    known = Catalogue.load(feature_repo)
+    normaliser = Normaliser(known, Rules.load(feature_repo), plan)
     done = Check()
     objections: dict[tuple[str, str, str], Found] = {}
     for number, body in _lines(events):
         for item in _judged(normaliser, body, number, now_us):
-            name = item.name if isinstance(item, Draft) else _name_of(item.body)
+            sent = item.name if isinstance(item, Draft) else _name_of(item.body)
+            name = known.resolve(sent) or sent
             done.events[name] += 1
             action = "warn" if isinstance(item, Draft) else "quarantine"
             for reason in item.notes if isinstance(item, Draft) else (item.reason,):
