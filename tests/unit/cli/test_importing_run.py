@@ -202,6 +202,22 @@ def test_an_older_file_of_refused_rows_is_kept(folder: Folder) -> None:
     (folder.refused / "logins.csv").write_text(mended)
     folder.run()
     assert (folder.refused / "logins.csv.before").read_text() == mended
+    folder.run()
+    assert (folder.refused / "logins.csv.before").read_text() == mended
+    assert (folder.refused / "logins.csv.before1").exists()
+    assert (folder.refused / "logins.csv").stat().st_mode & 0o077 == 0
+    assert "soon" not in "".join(path.read_text() for path in folder.state.glob("*.json"))
+
+
+def test_a_file_of_refused_rows_that_was_touched_in_between_is_kept_aside(folder: Folder) -> None:
+    folder.rows(450, row5="c5,soon,5", row420="c20,soon,420")
+    folder.interrupted()
+    (folder.refused / "logins.csv").write_text("mine\n")
+    folder.run()
+    assert (folder.refused / "logins.csv.before").read_text() == "mine\n"
+    header, row = (folder.refused / "logins.csv").read_text().splitlines()
+    assert header == "vigie_row,vigie_column,vigie_reason,id,at,n"
+    assert row.startswith("420,at,")
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])

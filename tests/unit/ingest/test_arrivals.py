@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from vigie_contracts.arrivals import PropertyShape
 from vigie_contracts.instants import DAY_US
 from vigie_ingest import store
-from vigie_ingest.arrivals import masked, shapes_of, shown_name
+from vigie_ingest.arrivals import shapes_of
+from vigie_ingest.masking import masked, shown_name
 from vigie_kit.failpoints import hit
 
 from tests.unit.ingest.ingest_world import CATALOGUE, NOW_US, World, identify, track

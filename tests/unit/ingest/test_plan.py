@@ -118,6 +118,20 @@ def test_the_receipt_of_a_warned_event_says_so(tmp_path: Path) -> None:
     assert [(row.name, row.count, row.warned) for row in world.reads.arrivals(10).rows] == [("app.logged_in", 1, 1)]
 
 
+def test_names_of_properties_that_may_be_personal_are_not_told(tmp_path: Path) -> None:
+    closed = '[[event]]\nevent = "Logged In"\nschema = { properties = { a = {} }, additionalProperties = false }\n'
+    by_name = '[[event]]\nevent = "x"\nschema = { propertyNames = { maxLength = 3 } }\n'
+    nested = '[[event]]\nevent = "y"\nschema = { additionalProperties = { type = "integer" } }\n'
+    plan = Plan.read(written(tmp_path, closed + by_name + nested), CATALOGUE)
+    properties = {"jean@example.org": "v", "other": "v"}
+    told = [str(plan.verdict("track", name, properties, {})) for name in ("app.logged_in", "x", "y")]
+    assert told == [
+        "$.properties: the plan does not have: aaaa@aaaaaaa.aaa, other",
+        "$.properties: the name of a property does not fit (and 1 more)",
+        "$.properties['aaaa@aaaaaaa.aaa']: the value is not of type \"integer\" (and 1 more)",
+    ]
+
+
 def test_without_a_file_there_is_no_plan(tmp_path: Path) -> None:
     plan = Plan.load(tmp_path, CATALOGUE)
     assert (len(plan), plan.verdict("track", "transfer.made", {}, {})) == (0, None)

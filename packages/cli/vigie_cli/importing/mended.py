@@ -8,6 +8,8 @@ text in `vigie_line`.
 import csv
 import hashlib
 import io
+import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,7 +34,8 @@ def slug(title: str) -> str:
 
 
 class RefusedRows:
-    """The file of one table's refused rows; made with the first one. An older file is kept as `….before`."""
+    """The file of one table's refused rows; made with the first one, readable by its owner only. An older
+    file is kept as `….before`."""
 
     def __init__(self, folder: Path, table: Table, source: Source, offset: int) -> None:
         self._table = table
@@ -40,9 +43,7 @@ class RefusedRows:
         self._is_csv = source.format == "csv"
         self.path = folder / f"{slug(table.title)}.{'csv' if self._is_csv else 'jsonl'}"
         self._pending: list[bytes] = []
-        self._size = offset
-        if self.path.exists():
-            self._take_over(offset)
+        self._size = self._take_over(offset)
 
     def add(self, refusal: RowRefusal, row: Row | Broken) -> None:
         """Take a row; it is on disk after `flush`."""
@@ -54,18 +55,24 @@ class RefusedRows:
         """Write and sync what was taken; the size of the file."""
         if self._pending:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch(mode=0o600)
             with self.path.open("ab") as file:
                 self._size += file.write(b"".join(self._pending))
                 file.flush()
+                os.fsync(file.fileno())
             self._pending.clear()
         return self._size
 
-    def _take_over(self, offset: int) -> None:
-        if offset == 0:
-            self.path.replace(self.path.with_name(f"{self.path.name}.before"))
-            return
-        with self.path.open("r+b") as file:
-            file.truncate(offset)
+    def _take_over(self, offset: int) -> int:
+        """Go on behind what the state knows of; a file that is not ours, or was changed, is kept aside."""
+        if not self.path.exists():
+            return 0
+        if 0 < offset <= self.path.stat().st_size:
+            os.truncate(self.path, offset)
+            return offset
+        aside = (self.path.with_name(f"{self.path.name}.before{number or ''}") for number in itertools.count())
+        self.path.replace(next(path for path in aside if not path.exists()))
+        return 0
 
     def _csv(self, refusal: RowRefusal, row: Row | Broken) -> bytes:
         marks = (refusal.row, refusal.column, refusal.reason)

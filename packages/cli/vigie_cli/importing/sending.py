@@ -194,8 +194,7 @@ class _Transfer:
             return
         self._note()
         if not self._damaged:
-            self._state.complete = True
-            owner.states.keep(self._table, self._state)
+            owner.states.complete(self._table, self._state)
 
     def _note(self) -> None:
         if not self._source.columns:

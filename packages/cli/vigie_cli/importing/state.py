@@ -92,6 +92,11 @@ class States:
             self._folder.mkdir(parents=True, exist_ok=True)
             replace_file(self._path(self._folder, table), msgspec.json.encode(state))
 
+    def complete(self, table: Table, state: TableState) -> None:
+        """Keep that a table is through, without the examples of refused rows, which may be personal."""
+        told = msgspec.structs.replace(state.report, reasons={})
+        self.keep(table, msgspec.structs.replace(state, complete=True, report=told, refused_bytes=0))
+
     def _path(self, folder: Path, table: Table) -> Path:
         return folder / f"{slug(f'{self._mapping.source}~{table.title}')}.json"
 
