@@ -24,15 +24,16 @@ class PlainProgress:
         self._table = ""
         self._began = self._told = 0.0
         self._first_rows = 0
+        self._rows = -1
 
     def __call__(self, now: Progress) -> None:
         """Take the progress."""
         at = self._clock()
         if now.table != self._table:
             self._table, self._began, self._first_rows = now.table, at, now.rows
-        elif at - self._told < LINE_SECONDS and now.rows != now.total_rows:
+        elif now.rows == self._rows or (at - self._told < LINE_SECONDS and now.rows != now.total_rows):
             return
-        self._told = at
+        self._told, self._rows = at, now.rows
         self._say(self._line(now, at - self._began))
 
     def _line(self, now: Progress, seconds: float) -> str:

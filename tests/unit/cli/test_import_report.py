@@ -14,13 +14,14 @@ def at(rows: int, *, table: str = "logins", total: int | None = 100_000, refused
 
 def test_lines_come_at_the_beginning_at_intervals_and_at_the_end() -> None:
     said: list[str] = []
-    instants = iter([0.0, 1.0, LINE_SECONDS, LINE_SECONDS + 1, 20.0, 21.0])
+    instants = iter([0.0, 1.0, LINE_SECONDS, LINE_SECONDS + 1, 20.0, 40.0, 41.0])
     progress = PlainProgress(said.append, lambda: next(instants))
     for now in (
         at(5_000),
         at(10_000),
         at(55_000, refused=3),
         at(60_000),
+        at(100_000),
         at(100_000),
         at(7, table="other", total=None),
     ):

@@ -65,6 +65,17 @@ def test_bytes_that_are_no_text_are_refused_by_row(tmp_path: Path) -> None:
         read(tmp_path, "c.csv")
 
 
+def test_a_file_without_a_header_line_gets_its_names_from_the_mapping(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,x\n2,y\n3\n")
+    found = read(tmp_path, "a.csv", header=["id", "v"], properties={"v": "v"})
+    assert [(record.user_id, record.properties) for record in found if isinstance(record, ImportRecord)] == [
+        ("1", {"v": "x"}),
+        ("2", {"v": "y"}),
+    ]
+    assert refusals(found) == [(3, None, "has 1 cell, but the header has 2")]
+    assert Source(tmp_path, table("a.csv", header=["id", "v"])).count() == 3
+
+
 def test_rows_with_too_few_or_too_many_cells_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,n\n1\n2,5,extra\n\n4,5\n")
     found = read(tmp_path, "a.csv")

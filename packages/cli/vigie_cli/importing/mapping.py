@@ -66,13 +66,14 @@ class Join(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A small file held in memory: `columns` by `key`. For `delimiter` and `encoding` see Table."""
+    """A small file held in memory: `columns` by `key`. For `delimiter`, `encoding`, `header` see Table."""
 
     name: str
     file: str
     format: Format | None = None
     delimiter: str = ","
     encoding: str | None = None
+    header: list[str] = []
     key: list[str]
     columns: list[str]
 
@@ -83,7 +84,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `effective_at` is an instant or, for a profile, `"first_event"`: the customer's earliest event in this import.
     `known_at` defaults to `effective_at`. `event_id` defaults to the table's name and the row's number, so that
     importing again doubles nothing. `delimiter` separates the cells of CSV. `encoding` is UTF-8 unless stated; a byte
-    order mark says it too.
+    order mark says it too. `header` names the columns of CSV without a header line.
     """
 
     file: str
@@ -91,6 +92,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     format: Format | None = None
     delimiter: str = ","
     encoding: str | None = None
+    header: list[str] = []
     kind: Literal["event", "profile"]
     event: str | None = None
     event_column: str | None = None

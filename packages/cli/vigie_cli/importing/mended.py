@@ -100,7 +100,7 @@ def mended_source(folder: Path, table: Table) -> Source | None:
     for suffix in ("csv", "jsonl"):
         path = folder / f"{slug(table.title)}.{suffix}"
         if path.is_file():
-            return _Mended(path, msgspec.structs.replace(table, format=suffix, encoding="utf-8"))
+            return _Mended(path, msgspec.structs.replace(table, format=suffix, encoding="utf-8", header=[]))
     return None
 
 

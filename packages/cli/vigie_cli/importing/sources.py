@@ -64,6 +64,7 @@ class Source:
         self.file = what.file
         self.format = what.format or _format_of(self.path)
         self.delimiter = what.delimiter
+        self._given_header = list(what.header)
         self._encoding = self._encoding_of(what.encoding)
         self.columns = self._columns()
         self._width = len(self.columns)
@@ -95,7 +96,7 @@ class Source:
         except (*_BROKEN_STREAM, OSError):
             return lines
         lines += bool(last) and not last.endswith(b"\n")
-        return max(lines - (1 if self.format == "csv" else 0), 0)
+        return max(lines - (1 if self.format == "csv" and not self._given_header else 0), 0)
 
     def _encoding_of(self, given: str | None) -> str:
         if self.format == "parquet":
@@ -118,7 +119,7 @@ class Source:
             except (pa.ArrowException, OSError) as error:
                 raise InvalidInput(f"{self.path} is no Parquet file: {_text_of(error)}") from error
         if self.format == "csv":
-            return self._header()
+            return self._given_header or self._header()
         names: dict[str, None] = {}
         try:
             for found in self._objects():
@@ -150,7 +151,8 @@ class Source:
         with self._text() as stream:
             lines = _Lines(stream)
             reader = self._reader(lines)
-            next(reader, None)
+            if not self._given_header:
+                next(reader, None)
             while True:
                 lines.begin()
                 try:
