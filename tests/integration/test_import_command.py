@@ -21,7 +21,7 @@ from vigie_kit.files import replace_file
 from tests.integration.ingest_process import ROOT, TOKEN, IngestProcess
 from tests.integration.ingest_process import running as ingest_running
 
-ROWS = 60_000
+ROWS = 30_000
 MAPPING = """
 source = "file"
 [[table]]
@@ -122,7 +122,7 @@ def test_ctrl_c_stops_in_a_sentence_and_the_same_command_goes_on(ingest: IngestP
     process = command(ingest, folder)
     assert process.stdout is not None
     first = process.stdout.readline()
-    assert first.startswith("logins: 5,001 of about 60,000 rows")
+    assert first.startswith("logins: 5,001 of about 30,000 rows")
     process.send_signal(signal.SIGINT)
     code, _out, err = finished(process)
     assert code == 1

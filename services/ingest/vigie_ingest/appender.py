@@ -117,6 +117,7 @@ class Appender:
     def erased(self, end: int, known_us: int) -> None:
         """An erasure was committed beside us, with the record `end` known at `known_us`: forget what it removed."""
         self._resolver.forget()
+        self._arrivals.forget()
         self._known_us = max(self._known_us, known_us)
         self.end = max(self.end, end)
         self._notifier.notify()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vigie_contracts.arrivals import PropertyShape
 from vigie_contracts.instants import DAY_US
+from vigie_contracts.subjects import ErasureRequest
 from vigie_ingest import store
 from vigie_ingest.arrivals import shapes_of
 from vigie_ingest.masking import masked, shown_name
@@ -125,3 +126,17 @@ def test_no_letter_or_digit_of_a_value_is_shown(value: object) -> None:
 def test_shapes_are_bounded() -> None:
     assert len(shapes_of({f"p{n % 100}x{n // 100}": n for n in range(5_000)})) == 50
     assert CATALOGUE.resolve("Odd") is None
+
+
+def test_an_erasure_forgets_names_that_nobody_else_sent(world: World) -> None:
+    world.send(
+        track("1", user="ann", event="Ann's act", properties={"n": 5}),
+        track("2", user="ann", event="Odd"),
+        track("3", user="bob", event="Odd"),
+    )
+    customer = world.customer_of("user_id", "ann")
+    assert customer is not None
+    world.eraser.erase(ErasureRequest(erasure_id="e1", customer_id=customer))
+    assert [(row.name, row.count) for row in world.reads.arrivals(10).rows] == [("Odd", 1)]
+    world.send(track("4", user="bob", event="Ann's act", properties={"n": 5}))
+    assert {row.name: list(row.properties) for row in world.reads.arrivals(10).rows} == {"Odd": [], "Ann's act": ["n"]}
