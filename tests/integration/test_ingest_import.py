@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 import pytest
 from vigie_cli.importing import Progress, run
-from vigie_contracts.errors import InvalidInput, Unavailable
+from vigie_contracts.errors import Unavailable
 from vigie_contracts.instants import parse_instant
 
 from tests.integration.ingest_process import ROOT, IngestProcess, running
@@ -46,14 +46,15 @@ def test_the_report_names_what_was_refused_here_and_there(files: Path, tmp_path:
     seen: list[Progress] = []
     with running(tmp_path / "data") as process:
         report = run(files, files / "mapping.toml", process.client(), progress=seen.append, batch=1_000)
-        assert (report.rows, report.accepted, report.duplicates, report.refused) == (ROWS, ROWS - 2, 0, 2)
+        assert (report.rows, report.accepted, report.duplicates, report.refused) == (ROWS, ROWS - 2, 0, 1)
+        assert report.quarantined == 1
         assert sorted(str(refusal) for refusal in report.refusals) == [
             "logins.csv, row 100, column n: 'many' is no number",
             "logins.csv, row 200: the event's ids are placeholders that stand for nobody",
         ]
         assert [(item.rows, item.total_rows) for item in seen] == [(1_001, ROWS), (2_001, ROWS), (ROWS, ROWS)]
         again = run(files, files / "mapping.toml", process.client())
-        assert (again.accepted, again.duplicates, again.refused) == (0, ROWS - 2, 2)
+        assert (again.accepted, again.duplicates, again.quarantined, again.refused) == (0, ROWS - 2, 1, 1)
         assert len(process.events()) == ROWS - 2
         assert process.receipt("logins:1")["verdict"] == "accepted"
         assert process.receipt("logins:200")["code"] == "blocked_identity"
@@ -76,32 +77,31 @@ class _FailsAt:
 
 
 def test_an_interrupted_import_goes_on_where_it_was(files: Path, tmp_path: Path) -> None:
-    resume = tmp_path / "resume.json"
+    resume = tmp_path / "state"
     with running(tmp_path / "data") as process:
         with pytest.raises(KeyboardInterrupt):
-            run(files, files / "mapping.toml", _FailsAt(process, 3), resume_file=resume, batch=500)
+            run(files, files / "mapping.toml", _FailsAt(process, 3), state=resume, batch=500)
         done = len(process.events())
         assert 500 <= done <= 1_000
         process.start()
-        report = run(files, files / "mapping.toml", process.client(), resume_file=resume, batch=500)
+        report = run(files, files / "mapping.toml", process.client(), state=resume, batch=500)
         assert report.tables[0].resumed_at in (501, 1_001)
-        assert report.tables[0].resumed_at + report.rows == ROWS
-        assert not resume.exists()
+        assert (report.rows, report.accepted + report.duplicates) == (ROWS, ROWS - 2)
         assert Counter(event.event_id for event in process.events()) == Counter(
             f"logins:{n}" for n in range(1, ROWS + 1) if n not in (100, 200)
         )
 
 
 def test_a_server_killed_between_commit_and_answer_doubles_nothing(files: Path, tmp_path: Path) -> None:
-    resume = tmp_path / "resume.json"
+    resume = tmp_path / "state"
     process = IngestProcess(tmp_path / "data").start("ingest.after_commit:2")
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("vigie_cli.importing.sending.TRIES", 1)
             with pytest.raises(Unavailable):
-                run(files, files / "mapping.toml", process.client(), resume_file=resume, batch=500)
+                run(files, files / "mapping.toml", process.client(), state=resume, batch=500)
         process.start()
-        run(files, files / "mapping.toml", process.client(), resume_file=resume, batch=500)
+        run(files, files / "mapping.toml", process.client(), state=resume, batch=500)
         assert Counter(event.event_id for event in process.events()).most_common(1)[0][1] == 1
         assert len(process.events()) == ROWS - 2
     finally:
@@ -122,13 +122,6 @@ def test_a_kill_while_receipts_are_sorted_loses_nothing(files: Path, tmp_path: P
         assert len(process.events()) == ROWS - 2
     finally:
         process.kill()
-
-
-def test_a_resume_file_of_other_files_is_refused(files: Path, tmp_path: Path) -> None:
-    resume = tmp_path / "resume.json"
-    resume.write_text('{"fingerprint":"other","rows":{}}')
-    with running(tmp_path / "data") as process, pytest.raises(InvalidInput, match="belongs to another import"):
-        run(files, files / "mapping.toml", process.client(), resume_file=resume)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "vigie_cli.commands.demo:demo",
     "simulate": "vigie_cli.commands.simulate:simulate",
     "import": "vigie_cli.commands.importing:import_",
+    "catalogue": "vigie_cli.commands.catalogue:catalogue",
     "features": "vigie_cli.commands.features:features",
     "train": "vigie_cli.commands.models:train",
     "models": "vigie_cli.commands.models:models",

@@ -35,6 +35,8 @@ ELSEWHERE = {
     "keys' backups": "A copy of keys.db made before still holds the keys: replace it by one of now.",
     "models": "Models keep trees and, without any id, a few example vectors; train anew to leave the person's out.",
     "Feast registry, promotion ledger": "They hold definitions and figures, nothing about a person.",
+    "refused rows": "Rows that `vigie import` did not accept lie in DATA/imports as the files had them; look there, or"
+    " delete the folder.",
     "receipts": "A hash remains of each message, so that a late copy is recognised and dropped.",
     "outside": "What was exported, imported from files, or delivered to partners lies with whoever has it. Partners who"
     " follow the scores were sent a last update: CONSENT_WITHDRAWN.",

@@ -19,6 +19,7 @@ from vigie_ingest.erasing import Eraser, Persons
 from vigie_ingest.identity import Rules
 from vigie_ingest.keystore import Keys
 from vigie_ingest.messages import Normaliser
+from vigie_ingest.plan import Plan
 from vigie_ingest.routes import Internal, Receipts
 from vigie_ingest.sealing import Sealer
 from vigie_ingest.settings import Settings
@@ -40,7 +41,7 @@ def create_app(settings: Settings) -> Starlette:
     sealer = Sealer(catalogue, member_keys)
     appender = Appender(engine, clock, rules, sealer, settings.data / "run")
     writer = Writer(appender, settings.ingest_queue_events)
-    normaliser = Normaliser(catalogue, rules)
+    normaliser = Normaliser(catalogue, rules, Plan.load(settings.feature_repo, catalogue))
     reads = Reads(engine, catalogue, sealer, settings.ingest_unset_denied)
     persons = Persons(engine, sealer, catalogue)
     eraser = Eraser(engine, clock, persons, sealer, appender)

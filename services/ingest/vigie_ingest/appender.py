@@ -15,6 +15,7 @@ from vigie_kit.sqlite_log import SqliteLogWriter
 from vigie_kit.wakeup import Notifier
 
 from vigie_ingest import store, undoing
+from vigie_ingest.arrivals import Arrivals, Book
 from vigie_ingest.domain import DUPLICATE_WINDOW_US, Draft, Refusal
 from vigie_ingest.identity import Member, Rules
 from vigie_ingest.resolver import Resolution, Resolver
@@ -45,7 +46,7 @@ class _Group:
     attributes: list[tuple[int, str, str | bytes, int, int, str, str]] = field(default_factory=list)
     consents: list[tuple[Draft, Member, int]] = field(default_factory=list)
     accounts: list[tuple[int, str, int, str | bytes]] = field(default_factory=list)
-    uncatalogued: Counter[tuple[str, str]] = field(default_factory=Counter)
+    arrivals: Arrivals = field(default_factory=Arrivals)
 
     def log(self, record: LogRecord) -> int:
         """Take a record to append; the number that it will have."""
@@ -61,6 +62,7 @@ class Appender:
         self._clock = clock
         self._sealer = sealer
         self._resolver = Resolver(rules, sealer.keys.mint)
+        self._arrivals = Book()
         self._log = SqliteLogWriter(store.LOG)
         self._notifier = Notifier(run_dir, store.LOG)
         with engine.connect() as connection:
@@ -77,6 +79,7 @@ class Appender:
         except BaseException:
             self._resolver.forget()
             self._sealer.keys.forget()
+            self._arrivals.forget()
             raise
         hit("ingest.after_commit")
         self._recent.update(recent)
@@ -114,6 +117,7 @@ class Appender:
     def erased(self, end: int, known_us: int) -> None:
         """An erasure was committed beside us, with the record `end` known at `known_us`: forget what it removed."""
         self._resolver.forget()
+        self._arrivals.forget()
         self._known_us = max(self._known_us, known_us)
         self.end = max(self.end, end)
         self._notifier.notify()
@@ -136,6 +140,7 @@ class Appender:
             marks.append(_place(group, item, value, taken, quarantine_id))
         self._append(connection, group)
         recent = _keep(connection, group)
+        self._arrivals.write(connection, group.arrivals, group.now_us)
         _count(connection, items, marks)
         store.put_meta(connection, "known_at_us", now_us)
         self._known_us = now_us
@@ -235,8 +240,7 @@ def _accept(group: _Group, draft: Draft, value: int) -> None:
     group.payloads.append(encode_record(_event(draft, member, known_us, group.sealer.seal(draft, member.member_id))))
     place = len(group.payloads)
     group.accepted.append((place, value, member.number, draft.times.effective_us, draft.category))
-    if draft.kind == "track" and not draft.catalogued:
-        group.uncatalogued[draft.source_id, draft.name] += 1
+    group.arrivals.see(draft)
     if draft.kind == "identify" and draft.traits:
         _state_attributes(group, draft, member, known_us)
     if draft.consents:
@@ -329,6 +333,4 @@ def _keep(connection: Connection, group: _Group) -> dict[int, int]:
     store.put_notes(connection, group.notes)
     store.put_attributes(connection, group.attributes)
     store.put_accounts(connection, group.accounts)
-    names = sorted(group.uncatalogued.items())
-    store.count_uncatalogued(connection, [(*key, n, group.now_us) for key, n in names])
     return {value: number for number, value, *_ in sorted(rows, key=lambda row: row[0])}

@@ -72,6 +72,7 @@ class Draft(msgspec.Struct, kw_only=True, gc=False):
     consents: Consents
     known_at_us: int | None
     notes: tuple[str, ...] = ()
+    warned: bool = False
 
     @property
     def backfilled(self) -> bool:

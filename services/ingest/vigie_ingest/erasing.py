@@ -28,7 +28,7 @@ from vigie_kit.database import erasing, reading, scrub, transaction
 from vigie_kit.failpoints import hit
 from vigie_kit.holdings import Ids, Table, readable
 
-from vigie_ingest import erasure_store, store
+from vigie_ingest import arrival_store, erasure_store, store
 from vigie_ingest.appender import Appender
 from vigie_ingest.erasure_store import MEMBERS, NUMBERS, TABLES
 from vigie_ingest.naming import Names
@@ -214,7 +214,7 @@ class Eraser:
             erasure_store.rewrite(connection, {n: encode_record(stone) for n, stone in found.tombstones.items()})
             erasure_store.blank(connection, [row[:3] for row in bodies])
             assert not self._persons.quarantined(connection, ids), "a quarantined body still names the person"
-            erasure_store.uncount(connection, found.uncatalogued)
+            arrival_store.uncount(connection, found.uncatalogued)
             erasure_store.clear(connection, ids)
             record = Erased(
                 erasure_id=request.erasure_id, customer_id=request.customer_id, member_ids=members, known_at_us=known_us

@@ -23,9 +23,9 @@ TABLES = (
     Table("timeline", "member_no", NUMBERS, "The index of the person's events by time."),
 )
 WITHOUT_PERSONS = frozenset(
-    {"meta", "receipts", "duplicates", "notes", "counters", "uncatalogued", "erasures", "quarantine", "recent"}
+    {"meta", "receipts", "duplicates", "notes", "counters", "arrivals", "erasures", "quarantine", "recent"}
 )
-"""Hashes, numbers and counts; `recent`, `quarantine` and `uncatalogued` are treated on their own."""
+"""Hashes, numbers and counts; `recent`, `quarantine` and `arrivals` are treated on their own."""
 
 _log = SqliteLogWriter(LOG)
 
@@ -118,14 +118,6 @@ def blank(connection: Connection, rows: Iterable[tuple[int, str, str]]) -> None:
         connection.exec_driver_sql(
             "UPDATE quarantine SET event_id = ?, code = ?, reason = '', body = x'' WHERE id = ?", parameters
         )
-
-
-def uncount(connection: Connection, names: Mapping[tuple[str, str], int]) -> None:
-    """Take uncatalogued names out of the counts; a name that nobody else sent is forgotten."""
-    rows = [(count, *key) for key, count in names.items()]
-    if rows:
-        connection.exec_driver_sql("UPDATE uncatalogued SET count = count - ? WHERE source_id = ? AND name = ?", rows)
-        connection.exec_driver_sql("DELETE FROM uncatalogued WHERE count <= 0")
 
 
 def put_erasure(connection: Connection, erasure: Erasure, member_nos: Sequence[Any]) -> None:

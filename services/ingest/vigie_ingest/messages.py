@@ -13,6 +13,7 @@ from vigie_contracts.imports import ImportRecord
 from vigie_ingest import domain
 from vigie_ingest.domain import Draft, Refusal, Unacceptable
 from vigie_ingest.identity import Rules
+from vigie_ingest.plan import SHOWN_VIOLATIONS, Plan
 
 KINDS: frozenset[str] = frozenset(("track", "identify", "page", "screen", "group", "alias"))
 Id = str | int | None
@@ -82,9 +83,10 @@ def write_key_of(body: bytes) -> str | None:
 class Normaliser:
     """Makes drafts and refusals of one source's messages by the catalogue and the identity rules."""
 
-    def __init__(self, catalogue: Catalogue, rules: Rules) -> None:
+    def __init__(self, catalogue: Catalogue, rules: Rules, plan: Plan | None = None) -> None:
         self._catalogue = catalogue
         self._rules = rules
+        self._plan = plan or Plan()
         self._names = domain.Names(catalogue)
 
     def batch(self, body: bytes, source_id: str, received_us: int) -> list[Draft | Refusal]:
@@ -157,6 +159,7 @@ class Normaliser:
             group_id = _needed("groupId", message.group_id, kind, "no_group_id")
         elif kind == "alias":
             previous_id = _needed("previousId", message.previous_id, kind, "no_previous_id")
+        warnings = self._warnings(kind, named.name, properties, traits)
         return Draft(
             source_id=source_id,
             event_id=event_id,
@@ -179,7 +182,8 @@ class Normaliser:
             context=context,
             consents=domain.stated_consents(context) if "consent" in context else (),
             known_at_us=None,
-            notes=notes,
+            notes=notes + warnings,
+            warned=bool(warnings),
         )
 
     def _imported(self, record: ImportRecord, source_id: str, now_us: int) -> Draft:
@@ -192,6 +196,8 @@ class Normaliser:
         named = self._names.of(kind, record.name)
         domain.check_depth(record.properties, record.traits)
         known_us = record.effective_at_us if record.known_at_us is None else record.known_at_us
+        traits = domain.canonical_traits(catalogue, record.traits) if record.traits else {}
+        warnings = self._warnings(kind, named.name, record.properties, traits)
         return Draft(
             source_id=source_id,
             event_id=event_id,
@@ -208,12 +214,22 @@ class Normaliser:
             channel=record.channel,
             properties=record.properties,
             measures=domain.measures_of(catalogue, named.name, record.properties) if named.measured else {},
-            traits=domain.canonical_traits(catalogue, record.traits) if record.traits else {},
+            traits=traits,
             context={},
             consents=domain.consents_from(record.consent) if record.consent else (),
             known_at_us=known_us,
-            notes=notes,
+            notes=notes + warnings,
+            warned=bool(warnings),
         )
+
+    def _warnings(self, kind: str, name: str, properties: dict[str, Any], traits: dict[str, Any]) -> tuple[str, ...]:
+        """What the receipt says of violations of the plan; Unacceptable when they quarantine the event."""
+        found = self._plan.verdict(kind, name, properties, traits) if self._plan else None
+        if found is None:
+            return ()
+        if found.action == "quarantine":
+            raise Unacceptable("plan_violation", f"the tracking plan is violated at {found}")
+        return tuple(f"the tracking plan is violated at {one}" for one in found.violations[:SHOWN_VIOLATIONS])
 
     def _identities(self, user: Id, anonymous: Id) -> tuple[str | None, str | None, tuple[str, ...]]:
         """Both ids, null where absent or blocked, and what the receipt says of a blocked one."""

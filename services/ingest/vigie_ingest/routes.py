@@ -72,6 +72,7 @@ class Internal:
             Route("/internal/identity/undo", self.undo, methods=["POST"]),
             Route("/internal/import", self.take_import, methods=["POST"]),
             Route("/internal/quarantine", self.quarantine),
+            Route("/internal/arrivals", self.arrivals),
             Route("/internal/status", self.status),
             Route("/internal/holdings", self.holdings, methods=["POST"]),
             Route("/internal/subject", self.subject, methods=["POST"]),
@@ -126,6 +127,11 @@ class Internal:
         asked = decode(await request.body(), ErasureRequest)
         survey = await run_in_threadpool(self._persons.survey, asked.customer_id)
         return StructResponse(await self._writer.call(lambda: self._eraser.erase(asked, survey)))
+
+    async def arrivals(self, request: Request) -> Response:
+        """What came, by source and name."""
+        limit = _whole(request.query_params.get("limit"), None)
+        return StructResponse(await run_in_threadpool(self._reads.arrivals, 1_000 if limit is None else limit))
 
     async def status(self, _request: Request) -> Response:
         """Where the log ends, what waits, what was counted, what is wrong."""

@@ -16,7 +16,7 @@ from vigie_contracts.events import mark_of
 from vigie_kit.database import open_engine, transaction
 from vigie_kit.sqlite_log import SqliteLogWriter
 
-from vigie_ingest import link_store
+from vigie_ingest import arrival_store, link_store
 from vigie_ingest.identity import Identity, Member, Party
 
 DATABASE = "ingest.db"
@@ -61,8 +61,7 @@ _DDL = (
     "CREATE TABLE IF NOT EXISTS erasures (erasure_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL,"
     " member_ids TEXT NOT NULL, member_nos TEXT NOT NULL, number INTEGER NOT NULL, at_us INTEGER NOT NULL,"
     " done INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS uncatalogued (source_id TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL,"
-    " last_at_us INTEGER NOT NULL, PRIMARY KEY (source_id, name)) WITHOUT ROWID",
+    *arrival_store.DDL,
     *link_store.DDL,
 )
 
@@ -127,6 +126,7 @@ def open_database(data: Path) -> Engine:
         for statement in _DDL:
             connection.exec_driver_sql(statement)
         SqliteLogWriter(LOG).create(connection)
+        arrival_store.adopt(connection)
         link_store.adopt(connection, f"log_{LOG}")
         connection.exec_driver_sql("COMMIT")
     return engine
@@ -231,15 +231,6 @@ def count(connection: Connection, rows: Sequence[tuple[str, str, int]]) -> None:
     sql = (
         "INSERT INTO counters VALUES (?, ?, ?)"
         " ON CONFLICT (source_id, verdict) DO UPDATE SET count = count + excluded.count"
-    )
-    _many(connection, sql, rows)
-
-
-def count_uncatalogued(connection: Connection, rows: Sequence[tuple[str, str, int, int]]) -> None:
-    """Add to (source_id, name); the last column is when it was last seen."""
-    sql = (
-        "INSERT INTO uncatalogued VALUES (?, ?, ?, ?) ON CONFLICT (source_id, name) DO UPDATE SET"
-        " count = count + excluded.count, last_at_us = max(last_at_us, excluded.last_at_us)"
     )
     _many(connection, sql, rows)
 
@@ -525,9 +516,3 @@ def counters(connection: Connection) -> dict[str, dict[str, int]]:
     for source_id, verdict, number in connection.exec_driver_sql("SELECT source_id, verdict, count FROM counters"):
         found.setdefault(source_id, {})[verdict] = number
     return found
-
-
-def uncatalogued(connection: Connection, limit: int) -> list[tuple[str, str, int]]:
-    """(source_id, name, count), the most frequent first."""
-    sql = "SELECT source_id, name, count FROM uncatalogued ORDER BY count DESC, name LIMIT ?"
-    return [tuple(row) for row in connection.exec_driver_sql(sql, (limit,))]

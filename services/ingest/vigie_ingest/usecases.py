@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
+from vigie_contracts.arrivals import ArrivalsAnswer
 from vigie_contracts.catalogue import Catalogue
 from vigie_contracts.errors import InvalidInput, NotFound
 from vigie_contracts.events import PURPOSES, Event, Position, Purpose, decode_record
@@ -24,7 +25,7 @@ from vigie_contracts.reads import (
 )
 from vigie_kit.database import reading
 
-from vigie_ingest import store
+from vigie_ingest import arrival_store, store
 from vigie_ingest.appender import event_hash
 from vigie_ingest.domain import category_of
 from vigie_ingest.explaining import explanation
@@ -36,6 +37,7 @@ from vigie_ingest.store import Connection, Consent, Engine, MemberRow
 MAX_CUSTOMERS = 1_000
 MAX_LOOKUPS = 100
 MAX_EVENTS = 1_000
+MAX_ARRIVALS = 5_000
 _NEVER = (2**63 - 1, 2**63 - 1)
 
 
@@ -137,7 +139,7 @@ class Reads:
         """Counts by source and verdict, and the most frequent uncatalogued names."""
         with reading(self._engine) as connection:
             sources = store.counters(connection)
-            names = store.uncatalogued(connection, 50)
+            names = arrival_store.uncatalogued(connection, 50)
             identity = {key: store.meta(connection, key) for key in (MERGES, REFUSED, UNDONE, SHARED)}
         totals: dict[str, int] = defaultdict(int)
         for verdicts in sources.values():
@@ -145,6 +147,12 @@ class Reads:
                 totals[verdict] += number
         unknown = [{"source_id": source, "name": name, "count": number} for source, name, number in names]
         return {"counts": dict(totals), "sources": sources, "uncatalogued": unknown, "identity": identity}
+
+    def arrivals(self, limit: int) -> ArrivalsAnswer:
+        """What came, by source and name, most frequent first."""
+        with reading(self._engine) as connection:
+            rows = arrival_store.read(connection, min(max(limit, 1), MAX_ARRIVALS))
+            return ArrivalsAnswer(rows=rows, more=arrival_store.size(connection) - len(rows))
 
     def _rows(self, connection: Connection, customer_ids: list[str]) -> dict[str, CustomerRow]:
         if not customer_ids:

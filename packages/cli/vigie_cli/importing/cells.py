@@ -2,11 +2,14 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from rapidfuzz import fuzz, process
+from rapidfuzz.utils import default_process
 from vigie_contracts.errors import InvalidInput
 from vigie_contracts.instants import DAY_US, HOUR_US, to_micros
 
@@ -17,6 +20,9 @@ Text = Callable[[Row, int], str | None]
 Cell = Callable[[Row, int], Any]
 Moment = Callable[[Row, int], int]
 
+SHOWN_COLUMNS = 30
+SHOWN_CHARACTERS = 80
+_LATEST_US = to_micros(datetime(9999, 1, 1, tzinfo=UTC))
 _PART = re.compile(r"\{([^{}]+)\}")
 _UNITS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 _TRUE = frozenset(("1", "true", "t", "yes", "y"))
@@ -32,6 +38,12 @@ class BadCell(Exception):
         self.reason = reason
 
 
+def shown(value: Any) -> str:
+    """The value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+
+
 def columns_in(text: str) -> list[str]:
     """The columns that a template names."""
     return [name for name in _PART.findall(text) if name != "row"]
@@ -42,13 +54,26 @@ class Columns:
 
     def __init__(self, names: Sequence[str], where: str) -> None:
         self._index = {name: index for index, name in enumerate(names)}
+        self._twice = {name for name, count in Counter(names).items() if count > 1}
         self._where = where
 
     def index(self, name: str) -> int:
         """The column's place; InvalidInput lists what there is."""
         if name not in self._index:
-            raise InvalidInput(f"{self._where}: no column {name!r} (there are: {', '.join(self._index)})")
+            raise InvalidInput(f"{self._where}: no column {name!r} {self._what_there_is(name)}")
+        if name in self._twice:
+            raise InvalidInput(f"{self._where}: two columns are called {name!r}; rename one of them in the file")
         return self._index[name]
+
+    def _what_there_is(self, name: str) -> str:
+        names = list(self._index)
+        shown = ", ".join(names[:SHOWN_COLUMNS]) + (", …" if len(names) > SHOWN_COLUMNS else "")
+        near = process.extractOne(name, names, scorer=fuzz.ratio, processor=default_process, score_cutoff=75)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        if len(names) == 1:
+            cut = next((mark for mark in (";", "\t", "|", ",") if mark in names[0]), None)
+            hint = f"; is {cut!r} the `delimiter` of the file? Say so in the mapping" if cut else hint
+        return f"(there are: {shown}){hint}"
 
 
 def template(text: str, columns: Columns) -> Text:
@@ -58,17 +83,30 @@ def template(text: str, columns: Columns) -> Text:
     if names == ["row"] and literals == ["", ""]:
         return lambda _row, number: str(number)
     places = [-1 if name == "row" else columns.index(name) for name in names]
+    parts = list(zip(places, names, literals[1:], strict=True))
 
     def fill(row: Row, number: int) -> str | None:
         filled = literals[0]
-        for place, literal in zip(places, literals[1:], strict=True):
+        for place, name, literal in parts:
             value = number if place < 0 else row[place]
             if value is None:
                 return None
-            filled += f"{value}{literal}"
+            if value.__class__ is not str:
+                value = as_text(value, name)
+            filled += value + literal
         return filled
 
     return fill
+
+
+def as_text(value: Any, column: str) -> str:
+    """A cell as text: 17850.0 is 17850, as a column of whole numbers with gaps is often kept. BadCell for no text."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list | dict | bytes | tuple):
+        kind = "an object" if isinstance(value, dict) else "binary data" if isinstance(value, bytes) else "a list"
+        raise BadCell(column, f"is {kind}, and text is needed here")
+    return str(value)
 
 
 def required(text: str, columns: Columns, what: str) -> Callable[[Row, int], str]:
@@ -123,7 +161,12 @@ def _column_moment(rule: Instant, column: str, columns: Columns) -> Moment:
         value = row[place]
         if value is None:
             raise BadCell(column, "is empty, and the row needs an instant")
-        return _instant(value, column, zone) if factor is None else round(_number_of(value, column) * factor)
+        if factor is None:
+            return _instant(value, column, zone)
+        found = round(_number_of(value, column) * factor)
+        if abs(found) > _LATEST_US:
+            raise BadCell(column, f"{shown(value)} is no instant in {rule.unit}")
+        return found
 
     return find
 
@@ -166,12 +209,15 @@ def _instant(value: Any, column: str, zone: ZoneInfo | None) -> int:
     try:
         found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError as error:
-        raise BadCell(column, f"{value!r} is no instant such as 2014-02-01T12:00:00Z") from error
+        raise BadCell(column, f"{shown(value)} is no instant such as 2014-02-01T12:00:00Z") from error
     if found.tzinfo is None:
         if zone is None:
-            raise BadCell(column, f"{value!r} has no offset from UTC; the mapping can state a `time_zone`")
+            raise BadCell(column, f"{shown(value)} has no offset from UTC; the mapping can state a `time_zone`")
         found = found.replace(tzinfo=zone)
-    return to_micros(found.astimezone(UTC) + timedelta())
+    try:
+        return to_micros(found.astimezone(UTC))
+    except OverflowError as error:
+        raise BadCell(column, f"{shown(value)} is outside the years 1 to 9999") from error
 
 
 def _zone(name: str | None) -> ZoneInfo | None:
@@ -191,9 +237,9 @@ def _number_of(value: Any, column: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
-        raise BadCell(column, f"{value!r} is no number") from error
+        raise BadCell(column, f"{shown(value)} is no number") from error
     if not math.isfinite(number):
-        raise BadCell(column, f"{value!r} is no number")
+        raise BadCell(column, f"{shown(value)} is no number")
     return number
 
 
@@ -201,8 +247,8 @@ def _as_is(value: Any, _column: str) -> Any:
     return value
 
 
-def _to_string(value: Any, _column: str) -> str | None:
-    return None if value is None else str(value)
+def _to_string(value: Any, column: str) -> str | None:
+    return None if value is None else as_text(value, column)
 
 
 def _to_integer(value: Any, column: str) -> int | None:
@@ -217,7 +263,7 @@ def _to_integer(value: Any, column: str) -> int | None:
 def _whole(value: Any, column: str) -> int:
     number = _number_of(value, column)
     if number != int(number):
-        raise BadCell(column, f"{value!r} is no whole number")
+        raise BadCell(column, f"{shown(value)} is no whole number")
     return int(number)
 
 
@@ -231,7 +277,7 @@ def _to_boolean(value: Any, column: str) -> bool | None:
     text = str(value).strip().lower()
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
-    raise BadCell(column, f"{value!r} is neither true nor false")
+    raise BadCell(column, f"{shown(value)} is neither true nor false")
 
 
 _CONVERSIONS: dict[str, Callable[[Any, str], Any]] = {

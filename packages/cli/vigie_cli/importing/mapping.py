@@ -66,11 +66,14 @@ class Join(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A small file held in memory: `columns` by `key`."""
+    """A small file held in memory: `columns` by `key`. For `delimiter`, `encoding`, `header` see Table."""
 
     name: str
     file: str
     format: Format | None = None
+    delimiter: str = ","
+    encoding: str | None = None
+    header: list[str] = []
     key: list[str]
     columns: list[str]
 
@@ -80,12 +83,16 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `effective_at` is an instant or, for a profile, `"first_event"`: the customer's earliest event in this import.
     `known_at` defaults to `effective_at`. `event_id` defaults to the table's name and the row's number, so that
-    importing again doubles nothing.
+    importing again doubles nothing. `delimiter` separates the cells of CSV. `encoding` is UTF-8 unless stated; a byte
+    order mark says it too. `header` names the columns of CSV without a header line.
     """
 
     file: str
     name: str | None = None
     format: Format | None = None
+    delimiter: str = ","
+    encoding: str | None = None
+    header: list[str] = []
     kind: Literal["event", "profile"]
     event: str | None = None
     event_column: str | None = None
@@ -105,6 +112,11 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def title(self) -> str:
         """How messages and event ids call the table."""
         return self.name or self.file
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether its event ids hold the row's number, so that they mean something only for this very file."""
+        return self.event_id is None or "{row}" in self.event_id
 
 
 class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,6 +141,11 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def load_mapping(path: Path) -> Mapping:
     """Read and check a mapping file; InvalidInput says which table and key is wrong."""
     mapping = read_toml(path, Mapping)
+    if not mapping.table:
+        raise InvalidInput(f"{path}: a mapping needs at least one [[table]]")
+    for lookup in mapping.lookup:
+        if len(lookup.delimiter) != 1:
+            raise InvalidInput(f"{path}: lookup {lookup.name!r}: `delimiter` is one character")
     titles = [table.title for table in mapping.table]
     for table in mapping.table:
         where = f"{path}: table {table.title!r}"
@@ -139,6 +156,8 @@ def load_mapping(path: Path) -> Mapping:
 
 
 def _check_table(table: Table, mapping: Mapping, where: str) -> None:
+    if len(table.delimiter) != 1:
+        raise InvalidInput(f'{where}: `delimiter` is one character, such as ";" or "\\t"')
     if table.user_id is None and table.anonymous_id is None:
         raise InvalidInput(f"{where}: say whose the rows are by `user_id` or `anonymous_id`")
     if table.kind == "event":

@@ -1,7 +1,8 @@
 """A table of a mapping compiled and read: row -> import record, or the reason why not."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,31 @@ from typing import Any
 from vigie_contracts.errors import InvalidInput
 from vigie_contracts.imports import ImportRecord
 
-from vigie_cli.importing.cells import BadCell, Cell, Columns, Moment, Text, cell, columns_in, moment, required, template
+from vigie_cli.importing.cells import (
+    BadCell,
+    Cell,
+    Columns,
+    Moment,
+    Text,
+    as_text,
+    cell,
+    columns_in,
+    moment,
+    required,
+    template,
+)
 from vigie_cli.importing.mapping import Filter, Instant, Join, Lookup, Mapping, Table, Value
+from vigie_cli.importing.mended import mended_source
 from vigie_cli.importing.report import RowRefusal
-from vigie_cli.importing.sources import Row, Source
+from vigie_cli.importing.sources import Broken, Damaged, Row, Source
 
 Keep = Callable[[Row, int], bool]
 Record = Callable[[Row, int], ImportRecord | None]
-Outcome = tuple[int, ImportRecord | RowRefusal | None]
-"""Row number and its record, its refusal, or None for a row that the filters leave out."""
+Outcome = tuple[int, ImportRecord | RowRefusal | None, Row | Broken]
+"""Row number; its record, its refusal, or None for a row that is left out; the row as it was read."""
+
+
+_JSON = frozenset((str, int, float, bool))
 
 
 class FirstEvents:
@@ -42,13 +59,18 @@ class FirstEvents:
 
 
 class Reader:
-    """Reads the tables of a mapping over a folder. Lookups are read once, when first needed."""
+    """Reads the tables of a mapping over a folder. Lookups are read once, when first needed.
 
-    def __init__(self, folder: Path, mapping: Mapping) -> None:
+    With `mended`, a folder of refused rows that were mended, the rows come from there and only lookups from `folder`.
+    """
+
+    def __init__(self, folder: Path, mapping: Mapping, mended: Path | None = None) -> None:
         self.mapping = mapping
         self.first_events = FirstEvents()
         self._folder = folder
+        self._mended = mended
         self._lookups: dict[str, tuple[Lookup, dict[tuple[str, ...], Row]]] = {}
+        self._sources: dict[str, Source | None] = {}
 
     @property
     def needs_first_events(self) -> bool:
@@ -56,32 +78,67 @@ class Reader:
         return any(table.effective_at == "first_event" for table in self.mapping.table)
 
     def tables(self) -> list[Table]:
-        """In the order of the file, those that ask for first events last."""
-        return sorted(self.mapping.table, key=lambda table: table.effective_at == "first_event")
+        """In the order of the file, those that ask for first events last; of mended rows only those that have some."""
+        found = [table for table in self.mapping.table if self._source(table) is not None]
+        return sorted(found, key=lambda table: table.effective_at == "first_event")
 
     def source(self, table: Table) -> Source:
-        """The file of a table."""
-        return Source(self._folder, table.file, table.format)
+        """The file of a table, among those of `tables()`."""
+        found = self._source(table)
+        assert found is not None
+        return found
+
+    def check(self) -> None:
+        """InvalidInput, one line for each table, unless every table and lookup fits its file. Reads no rows."""
+        problems: list[str] = []
+        for table in self.mapping.table:
+            try:
+                source = self._source(table)
+                if source is not None and source.columns:
+                    self._compiled(table, source)
+            except InvalidInput as error:
+                problems.append(error.message)
+        if problems:
+            raise InvalidInput("\n".join(problems))
+
+    def see_first_events(self) -> None:
+        """Read the events of the original files, for mended profiles that are effective from the first one."""
+        original = Reader(self._folder, self.mapping)
+        original.first_events = self.first_events
+        for table in original.tables():
+            if table.kind == "event":
+                deque(original.outcomes(table), maxlen=0)
 
     def outcomes(self, table: Table) -> Iterator[Outcome]:
-        """Every row of the table in order; raises InvalidInput before the first one when the mapping does not fit."""
-        return self._outcomes(table, self.source(table))
+        """Every row of the table in order; InvalidInput before the first one when the mapping does not fit, Damaged
+        where the file cannot be read on."""
+        source = self.source(table)
+        return self._outcomes(table, source) if source.columns else iter(())
+
+    def _source(self, table: Table) -> Source | None:
+        if table.title not in self._sources:
+            found = mended_source(self._mended, table) if self._mended else Source(self._folder, table)
+            self._sources[table.title] = found
+        return self._sources[table.title]
 
     def _outcomes(self, table: Table, source: Source) -> Iterator[Outcome]:
         keep, record = self._compiled(table, source)
         seen = self.first_events.see if self.needs_first_events and table.kind == "event" else None
-        for number, row in enumerate(source.rows(), start=1):
+        for number, row in source.numbered():
+            if isinstance(row, Broken):
+                yield number, RowRefusal(table.file, number, None, row.reason), row
+                continue
             try:
-                found = record(row, number) if keep(row, number) else None
+                found = record(row, number) if row and keep(row, number) else None
             except BadCell as error:
-                yield number, RowRefusal(table.file, number, error.column, error.reason)
+                yield number, RowRefusal(table.file, number, error.column, error.reason), row
                 continue
             if seen is not None and found is not None:
                 seen(found)
-            yield number, found
+            yield number, found, row
 
     def _compiled(self, table: Table, source: Source) -> tuple[Keep, Record]:
-        where = f"table {table.title!r}"
+        where = f"table {table.title!r}" + ("" if table.title == table.file else f" ({table.file})")
         own = Columns(source.columns, where)
         before = [taken for taken in table.where if _needs(taken) <= set(source.columns)]
         after = [taken for taken in table.where if taken not in before]
@@ -99,7 +156,7 @@ class Reader:
     def _lookup(self, name: str) -> tuple[Lookup, dict[tuple[str, ...], Row]]:
         if name not in self._lookups:
             lookup = next(lookup for lookup in self.mapping.lookup if lookup.name == name)
-            self._lookups[name] = (lookup, _read_lookup(lookup, Source(self._folder, lookup.file, lookup.format)))
+            self._lookups[name] = (lookup, _read_lookup(lookup, Source(self._folder, lookup)))
         return self._lookups[name]
 
 
@@ -107,7 +164,7 @@ def read_records(folder: Path, mapping: Mapping) -> Iterator[ImportRecord | RowR
     """All records and refusals of a mapping, table after table: for whoever wants to send them by another way."""
     reader = Reader(folder, mapping)
     for table in reader.tables():
-        for _number, found in reader.outcomes(table):
+        for _number, found, _row in reader.outcomes(table):
             if found is not None:
                 yield found
 
@@ -180,16 +237,18 @@ def _values(cells: list[tuple[str, Cell]], row: Row, number: int) -> dict[str, A
     for name, find in cells:
         value = find(row, number)
         if value is not None:
-            found[name] = _jsonable(value)
+            found[name] = value if value.__class__ in _JSON else _jsonable(name, value)
     return found
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(name: str, value: Any) -> Any:
     if isinstance(value, str | int | float | bool | list | dict):
         return value
-    if isinstance(value, datetime | date):
+    if isinstance(value, datetime | date | time):
         return value.isoformat()
-    return str(value) if isinstance(value, Decimal) else repr(value)
+    if isinstance(value, Decimal):
+        return str(value)
+    raise BadCell(name, f"a value of the type {type(value).__name__} cannot be kept; leave the column out")
 
 
 def _filters(filters: Sequence[Filter], columns: Columns, mapping: Mapping) -> Keep:
@@ -246,13 +305,25 @@ def _joined(row: Row, number: int, joins: list[Callable[[Row, int], Row]]) -> Ro
     return joined
 
 
+def _whole_rows(lookup: Lookup, source: Source) -> Iterator[tuple[int, Row]]:
+    """The rows of a lookup, which must be whole: InvalidInput for one that cannot be read."""
+    try:
+        for number, row in enumerate(source.rows(), start=1):
+            if isinstance(row, Broken):
+                raise InvalidInput(f"lookup {lookup.name!r}: {lookup.file}, row {number}: {row.reason}")
+            if row:
+                yield number, row
+    except Damaged as error:
+        raise InvalidInput(f"lookup {lookup.name!r}: {lookup.file} cannot be read on: {error.message}") from error
+
+
 def _read_lookup(lookup: Lookup, source: Source) -> dict[tuple[str, ...], Row]:
     columns = Columns(source.columns, f"lookup {lookup.name!r}")
     keys = [columns.index(name) for name in lookup.key]
     values = [columns.index(name) for name in lookup.columns]
     found: dict[tuple[str, ...], Row] = {}
-    for number, row in enumerate(source.rows(), start=1):
-        key = tuple(str(row[place]) for place in keys)
+    for number, row in _whole_rows(lookup, source):
+        key = tuple(as_text(row[place], name) for place, name in zip(keys, lookup.key, strict=True))
         value = tuple(row[place] for place in values)
         if found.setdefault(key, value) != value:
             raise InvalidInput(

@@ -1,6 +1,5 @@
 """Sends the records of a mapping to ingest in batches: one request is read while the other is written; resumable."""
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,17 +10,23 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import msgspec
-from vigie_contracts.errors import InvalidInput, LimitExceeded, Unavailable
+from vigie_contracts.errors import LimitExceeded, Unavailable
 from vigie_contracts.events import Position
-from vigie_contracts.imports import ImportAnswer, ImportRecord, ImportRequest
-from vigie_kit.files import replace_file
+from vigie_contracts.imports import ImportAnswer, ImportRecord
+from vigie_kit.failpoints import hit
 
 from vigie_cli.importing.mapping import Mapping, Table, load_mapping
-from vigie_cli.importing.report import ImportReport, Progress, RowRefusal, TableReport
+from vigie_cli.importing.mended import RefusedRows
+from vigie_cli.importing.report import ImportReport, Progress, RowRefusal
 from vigie_cli.importing.rows import Outcome, Reader
+from vigie_cli.importing.sources import Broken, Damaged, Row, Source
+from vigie_cli.importing.state import States, TableState
 
 T = TypeVar("T")
 BATCH = 5_000
+BATCH_ROWS = 50_000
+BATCH_BYTES = 32_000_000
+RECORD_BYTES = 1_000_000
 TRIES = 6
 FIRST_PAUSE_SECONDS = 0.5
 PATH = "/internal/import"
@@ -34,20 +39,55 @@ class Client(Protocol):
         """POST."""
 
 
-class _Resume(msgspec.Struct, forbid_unknown_fields=True):
-    """The resume file: rows of each table that ingest has acknowledged."""
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """An `ImportRequest` whose records are encoded already, so that its size is known."""
 
-    fingerprint: str
-    rows: dict[str, int] = {}
+    source_id: str
+    records: list[msgspec.Raw]
 
 
 @dataclass
 class _Batch:
-    """Records in the order of rows, and the last row that they cover."""
+    """What was read since the last batch: records with their rows, refusals with their rows, the last row."""
 
-    records: list[ImportRecord] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    last_row: int = 0
+    records: list[msgspec.Raw] = field(default_factory=list)
+    rows: list[tuple[int, Row | Broken]] = field(default_factory=list)
+    refusals: list[tuple[RowRefusal, Row | Broken]] = field(default_factory=list)
+    size: int = 0
+    read: int = 0
+    skipped: int = 0
+
+    @property
+    def full(self) -> bool:
+        return self.read >= BATCH_ROWS or self.size >= BATCH_BYTES
+
+    def take(self, outcome: Outcome) -> None:
+        """Add a row; a record that cannot be sent is refused."""
+        number, found, row = outcome
+        self.read += 1
+        if isinstance(found, ImportRecord):
+            self._record(found, number, row)
+        elif found is None:
+            self.skipped += 1
+        else:
+            self.refusals.append((found, row))
+
+    def _record(self, record: ImportRecord, number: int, row: Row | Broken) -> None:
+        try:
+            body = _ENCODER.encode(record)
+        except (TypeError, ValueError, OverflowError) as error:
+            self.refusals.append((RowRefusal("", number, None, f"cannot be sent as JSON: {error}"), row))
+            return
+        if len(body) > RECORD_BYTES:
+            reason = f"is {len(body):,} bytes as a record; at most {RECORD_BYTES:,} are taken"
+            self.refusals.append((RowRefusal("", number, None, reason), row))
+            return
+        self.records.append(msgspec.Raw(body))
+        self.rows.append((number, row))
+        self.size += len(body)
+
+
+_ENCODER = msgspec.json.Encoder()
 
 
 def run(
@@ -56,123 +96,63 @@ def run(
     client: Client,
     *,
     progress: Callable[[Progress], None] | None = None,
-    resume_file: Path | None = None,
+    state: Path | None = None,
+    restart: bool = False,
+    mended: Path | None = None,
+    refused: Path | None = None,
     variables: Map[str, Sequence[str]] | None = None,
     batch: int = BATCH,
 ) -> ImportReport:
     """Import the files below `path` (or the file `path` of a mapping with one table).
 
-    With `resume_file`, what ingest acknowledged is kept there, and a run that was interrupted goes on from it; the file
-    is removed at the end. InvalidInput for a mapping that does not fit its files; Unavailable when ingest stays away.
+    `state`: a folder where what ingest acknowledged is kept, so that a run that was interrupted goes on from there;
+    with `restart` it begins anew. `mended`: a folder of refused rows that were mended; only they are read.
+    `refused`: a folder for the rows that are refused or quarantined.
+    InvalidInput, before anything is sent, for a mapping that does not fit its files or a file that changed since;
+    Unavailable when ingest stays away.
     """
     chosen = load_mapping(mapping) if isinstance(mapping, Path) else mapping
     chosen = chosen.with_variables(variables or {})
-    work = _Import(Reader(path, chosen), client, progress, resume_file, _fingerprint(path, chosen), batch)
-    return work.run()
+    reader = Reader(path, chosen, mended)
+    reader.check()
+    if mended is not None and reader.needs_first_events:
+        reader.see_first_events()
+    states = States(None if mended else state, chosen, restart)
+    begun = [(table, states.begin(table, reader.source(table))) for table in reader.tables()]
+    work = _Import(reader, client, states, batch)
+    work.progress, work.refused = progress, refused
+    return work.run(begun)
 
 
 class _Import:
-    def __init__(
-        self,
-        reader: Reader,
-        client: Client,
-        progress: Callable[[Progress], None] | None,
-        resume_file: Path | None,
-        fingerprint: str,
-        batch: int,
-    ) -> None:
-        self._reader = reader
-        self._client = client
-        self._progress = progress
-        self._resume_file = resume_file
-        self._resume = _read_resume(resume_file, fingerprint)
-        self._batch = batch
-        self._report = ImportReport()
+    def __init__(self, reader: Reader, client: Client, states: States, batch: int) -> None:
+        self.progress: Callable[[Progress], None] | None = None
+        self.refused: Path | None = None
+        self.reader = reader
+        self.client = client
+        self.states = states
+        self.batch = batch
+        self.report = ImportReport()
         self._stopped = threading.Event()
 
-    def run(self) -> ImportReport:
+    def run(self, tables: Sequence[tuple[Table, TableState]]) -> ImportReport:
         started = time.monotonic()
         with ThreadPoolExecutor(1, thread_name_prefix="import") as sender:
             try:
-                for table in self._reader.tables():
-                    self._table(table, sender)
+                for table, state in tables:
+                    _Transfer(self, table, state).run(sender)
             finally:  # an interrupted import does not wait for tries that are still to come
                 self._stopped.set()
-        self._report.seconds = time.monotonic() - started
-        if self._resume_file is not None:
-            self._resume_file.unlink(missing_ok=True)
-        return self._report
+        self.report.seconds = time.monotonic() - started
+        return self.report
 
-    def _table(self, table: Table, sender: ThreadPoolExecutor) -> None:
-        source = self._reader.source(table)
-        total = source.count()
-        report = TableReport(table.title, table.file, resumed_at=self._resume.rows.get(table.title, 0))
-        self._report.tables.append(report)
-        pending: tuple[_Batch, Future[ImportAnswer]] | None = None
-        for batch in self._batches(table, report):
-            answer = sender.submit(self._send, batch.records) if batch.records else None
-            if pending is not None:
-                self._settle(table, report, *pending, total)
-            pending = (batch, answer or _nothing())
-        if pending is not None:
-            self._settle(table, report, *pending, total)
-
-    def _batches(self, table: Table, report: TableReport) -> Iterator[_Batch]:
-        """Batches of records, after the rows that an earlier run has done."""
-        batch = _Batch()
-        for number, found in self._rest(table, report):
-            report.rows += 1
-            batch.last_row = number
-            if isinstance(found, ImportRecord):
-                batch.records.append(found)
-                batch.numbers.append(number)
-            elif found is None:
-                report.skipped += 1
-            else:
-                self._report.refuse(report, found)
-            if len(batch.records) >= self._batch:
-                yield batch
-                batch = _Batch()
-        yield batch
-
-    def _rest(self, table: Table, report: TableReport) -> Iterator[Outcome]:
-        for outcome in self._reader.outcomes(table):
-            if outcome[0] > report.resumed_at:
-                yield outcome
-
-    def _settle(
-        self, table: Table, report: TableReport, batch: _Batch, answer: "Future[ImportAnswer]", total: int
-    ) -> None:
-        found = answer.result()
-        report.accepted += found.accepted
-        report.duplicates += found.duplicates
-        for refused in found.refused:
-            self._report.refuse(report, RowRefusal(table.file, batch.numbers[refused.index], None, refused.reason))
-        self._resume.rows[table.title] = max(batch.last_row, report.resumed_at)
-        if self._resume_file is not None:
-            replace_file(self._resume_file, msgspec.json.encode(self._resume))
-        if self._progress is not None:
-            rows = self._resume.rows[table.title]
-            self._progress(
-                Progress(
-                    table.title,
-                    table.file,
-                    rows,
-                    total,
-                    report.accepted,
-                    report.duplicates,
-                    report.refused,
-                    report.skipped,
-                )
-            )
-
-    def _send(self, records: list[ImportRecord]) -> ImportAnswer:
+    def send(self, records: list[msgspec.Raw]) -> ImportAnswer:
         """Send until it is acknowledged; sending twice is harmless, for the event ids are the mapping's."""
-        body = ImportRequest(source_id=self._reader.mapping.source, records=records)
+        body = Request(source_id=self.reader.mapping.source, records=records)
         pause = FIRST_PAUSE_SECONDS
         for tries_left in reversed(range(TRIES)):
             try:
-                return self._client.post(PATH, body, ImportAnswer)
+                return self.client.post(PATH, body, ImportAnswer)
             except (Unavailable, LimitExceeded):
                 if tries_left == 0:
                     raise
@@ -182,31 +162,99 @@ class _Import:
         raise AssertionError("unreachable")
 
 
+class _Transfer:
+    """One table on its way."""
+
+    def __init__(self, owner: _Import, table: Table, state: TableState) -> None:
+        self._owner = owner
+        self._table = table
+        self._state = state
+        self._source: Source = owner.reader.source(table)
+        self._total = self._source.count()
+        self._damaged = False
+        refused = owner.refused
+        self._refused = RefusedRows(refused, table, self._source, state.refused_bytes) if refused else None
+
+    def run(self, sender: ThreadPoolExecutor) -> None:
+        """Send all rows that an earlier run has not done."""
+        owner, report = self._owner, self._owner.report
+        report.tables.append(self._state.report)
+        before = self._source.path.stat()
+        pending: tuple[_Batch, Future[ImportAnswer]] | None = None
+        for batch in self._batches():
+            answer = sender.submit(owner.send, batch.records) if batch.records else _nothing()
+            if pending is not None:
+                self._settle(*pending)
+            pending = (batch, answer)
+        if pending is not None:
+            self._settle(*pending)
+        after = self._source.path.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            report.problems.append(f"{self._table.file} changed while it was read; run the same import again")
+            return
+        self._note()
+        if not self._damaged:
+            owner.states.complete(self._table, self._state)
+
+    def _note(self) -> None:
+        if not self._source.columns:
+            self._owner.report.notes.append(f"{self._table.file} is empty")
+        elif not self._state.report.rows and not self._damaged:
+            self._owner.report.notes.append(f"{self._table.file} has no rows (table {self._table.title!r})")
+
+    def _batches(self) -> Iterator[_Batch]:
+        """Batches of records, after the rows that an earlier run has done."""
+        batch, last = _Batch(), 0
+        try:
+            for outcome in self._owner.reader.outcomes(self._table):
+                last = outcome[0]
+                if last <= self._state.report.resumed_at:
+                    continue
+                batch.take(outcome)
+                if len(batch.records) >= self._owner.batch or batch.full:
+                    yield batch
+                    batch = _Batch()
+        except Damaged as error:
+            self._damaged = True
+            self._owner.report.problems.append(
+                f"{self._table.file} cannot be read on after row {last:,} ({error.message}): the rows from there on are"
+                " missing"
+            )
+        yield batch
+
+    def _settle(self, batch: _Batch, answer: "Future[ImportAnswer]") -> None:
+        found, done = answer.result(), self._state.report
+        done.rows += batch.read
+        done.skipped += batch.skipped
+        done.accepted += found.accepted
+        done.duplicates += found.duplicates
+        refusals = [(msgspec.structs.replace(refusal, file=self._table.file), row) for refusal, row in batch.refusals]
+        for refused in found.refused:
+            number, row = batch.rows[refused.index]
+            refusals.append((RowRefusal(self._table.file, number, None, refused.reason, refused.code), row))
+        for refusal, row in sorted(refusals, key=lambda pair: pair[0].row):
+            self._owner.report.refuse(done, refusal)
+            if self._refused is not None:
+                self._refused.add(refusal, row)
+        self._keep()
+
+    def _keep(self) -> None:
+        done, owner = self._state.report, self._owner
+        if self._refused is not None:
+            self._state.refused_bytes = self._refused.flush()
+            path = str(self._refused.path)
+            if self._state.refused_bytes and path not in owner.report.refused_files:
+                owner.report.refused_files.append(path)
+        hit("import.before_state")
+        owner.states.keep(self._table, self._state)
+        hit("import.after_state")
+        if owner.progress is not None:
+            counts = (done.accepted, done.duplicates, done.refused + done.quarantined, done.skipped)
+            owner.progress(Progress(done.table, done.file, done.rows, self._total, *counts))
+
+
 def _nothing() -> "Future[ImportAnswer]":
     """The answer to a batch without records."""
     done: Future[ImportAnswer] = Future()
     done.set_result(ImportAnswer(accepted=0, duplicates=0, refused=[], end=Position(0, 0)))
     return done
-
-
-def _read_resume(path: Path | None, fingerprint: str) -> _Resume:
-    if path is None or not path.exists():
-        return _Resume(fingerprint)
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=_Resume)
-    except msgspec.DecodeError as error:
-        raise InvalidInput(f"{path} is no resume file of an import; remove it to begin anew") from error
-    if found.fingerprint != fingerprint:
-        raise InvalidInput(f"{path} belongs to another import (other files or mapping); remove it to begin anew")
-    return found
-
-
-def _fingerprint(path: Path, mapping: Mapping) -> str:
-    """16 hex digits over the mapping and its files' names and sizes."""
-    sizes = [(table.file, _size(path, table.file)) for table in mapping.table]
-    return hashlib.sha256(msgspec.json.encode((mapping, sizes))).hexdigest()[:16]
-
-
-def _size(path: Path, file: str) -> int:
-    found = path / file if path.is_dir() else path
-    return found.stat().st_size if found.is_file() else -1
