@@ -130,6 +130,22 @@ def test_the_first_query_of_the_readme_is_answered_as_it_is_written_there(bank, 
     assert all(edge["node"]["churn"]["reasons"][place]["text"] for place in range(3))
 
 
+def test_every_query_of_the_documentation_is_answered_without_an_error(bank, repository):
+    system, _ = bank
+    blocks = re.findall(r"```graphql\n(.*?)```", (repository / "docs/graphql.md").read_text(), re.DOTALL)
+    assert len(blocks) == 5
+    for query in blocks[:-1]:
+        answer = system.graphql(query)
+        assert "errors" not in answer, answer["errors"]
+        assert all(value is not None for value in answer["data"].values()), query
+    live = {"query": blocks[-1], "variables": {"after": None}}
+    url = f"{system.addresses['gateway']}/graphql"
+    wanted = headers(system, Accept="text/event-stream")
+    with httpx.stream("POST", url, json=live, headers=wanted, timeout=30, trust_env=False) as answer:
+        first = next(line for line in answer.iter_lines() if line.startswith("data:") and len(line) > 6)
+    assert json.loads(first[5:])["data"]["scoreUpdated"]["__typename"] == "StreamHeartbeat"
+
+
 def test_reasons_come_in_both_languages_with_the_same_codes(bank):
     system, _ = bank
     query = """{ customers(first: 1) { edges { node { churn { ... on ChurnScore {
