@@ -21,7 +21,7 @@ test: test-env ## Run all tests (real servers, free ports, random order)
 	@$(BIN)/python -m pytest
 
 sdks: ## Install the npm SDKs that tests send with (needs Node and npm); without them those tests are skipped
-	@cd tests/sdks && npm ci --ignore-scripts --no-fund --no-audit
+	@cd tests/sdks && npm install --no-save --ignore-scripts --no-fund --no-audit
 
 test-large: test-env ## Run the long tests: the OULAD walk-through, training on a real registry, a consumer stopped for 30 s
 	@$(BIN)/python -m pytest -m large -n 0

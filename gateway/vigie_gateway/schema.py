@@ -10,7 +10,8 @@ from strawberry.extensions import DisableIntrospection
 from strawberry.schema.config import StrawberryConfig
 
 from vigie_gateway.graph.customer import Customer, Segment
-from vigie_gateway.graph.mutation import FieldError, Mutation
+from vigie_gateway.graph.errors import FieldError
+from vigie_gateway.graph.mutation import Mutation
 from vigie_gateway.graph.query import Query
 from vigie_gateway.graph.scalars import SCALARS
 from vigie_gateway.graph.subscription import Subscription

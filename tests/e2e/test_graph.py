@@ -146,6 +146,31 @@ def test_every_query_of_the_documentation_is_answered_without_an_error(bank, rep
     assert json.loads(first[5:])["data"]["scoreUpdated"]["__typename"] == "StreamHeartbeat"
 
 
+def test_a_quarantined_event_is_found_mended_and_released(bank):
+    system, _ = bank
+    bad = {"type": "track", "event": "transfer.made", "userId": "sim-000001", "messageId": "mend-me",
+           "properties": {"amount": "a lot"}}  # fmt: skip
+    system.send(bad)
+    receipt = "query($id: String!) { receipt(eventId: $id) { verdict code reason source effectiveAt } }"
+    told = system.graphql(receipt, id="mend-me")["data"]["receipt"]
+    assert (told["verdict"], told["code"], told["source"]) == ("QUARANTINED", "bad_number", "default")
+    listed = json.loads(system.vigie("quarantine", "list", "--json", "--code", "bad_number").stdout.splitlines()[0])
+    assert (listed["event_id"], listed["released_at"]) == ("mend-me", None)
+    assert "a lot" in system.vigie("quarantine", "show", str(listed["id"])).stdout
+    still = system.vigie("quarantine", "release", str(listed["id"]), check=False)
+    assert (still.returncode, "still in quarantine (bad_number)" in still.stdout) == (1, True)
+
+    release = """mutation($number: Int!, $event: String) { eventQuarantineRelease(number: $number, event: $event) {
+        receipt { verdict effectiveAt } errors { code message } } }"""
+    mended = json.dumps({**bad, "properties": {"amount": 12.5, "direction": "out"}})
+    told = system.graphql(release, number=listed["id"], event=mended)["data"]["eventQuarantineRelease"]
+    assert (told["errors"], told["receipt"]["verdict"]) == ([], "ACCEPTED")
+    again = system.graphql(release, number=listed["id"])["data"]["eventQuarantineRelease"]
+    assert [error["code"] for error in again["errors"]] == ["CONFLICT"]
+    assert "released" in system.vigie("quarantine", "list").stdout
+    assert system.graphql(receipt, id="nobody sent this")["data"]["receipt"]["verdict"] == "UNKNOWN"
+
+
 def test_reasons_come_in_both_languages_with_the_same_codes(bank):
     system, _ = bank
     query = """{ customers(first: 1) { edges { node { churn { ... on ChurnScore {

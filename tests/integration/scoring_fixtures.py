@@ -63,7 +63,7 @@ class Registry:
     """Registers tiny models the way training does, and moves aliases."""
 
     def __init__(self, address: str, folder: Path) -> None:
-        self.client = MlflowClient(tracking_uri=address)
+        self.client = MlflowClient(tracking_uri=address, registry_uri=address)
         self._folder = folder
 
     def churn(self, seed: int = 0, **changes: Any) -> str:

@@ -56,7 +56,7 @@ def shared_server(tmp_path_factory):
 @pytest.fixture
 def server(shared_server):
     """The address of an MLflow server with an empty registry."""
-    client = MlflowClient(shared_server)
+    client = MlflowClient(shared_server, shared_server)
     for model in client.search_registered_models():
         client.delete_registered_model(model.name)
     return shared_server

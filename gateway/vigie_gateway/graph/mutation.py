@@ -1,7 +1,6 @@
 """What can be changed. Nothing is sent, priced or ended by a query."""
 
 import uuid
-from enum import Enum
 
 import msgspec
 import strawberry
@@ -10,6 +9,8 @@ from vigie_contracts.errors import VigieError
 
 from vigie_gateway.graph import churn
 from vigie_gateway.graph.churn import ChurnAssessment
+from vigie_gateway.graph.errors import ErrorCode, FieldError, UserError
+from vigie_gateway.graph.events import EventQuarantineReleasePayload, released
 from vigie_gateway.graph.scalars import Info
 from vigie_gateway.identifiers import local_id
 
@@ -22,28 +23,6 @@ class _RefreshRequest(msgspec.Struct, kw_only=True):
 class _RefreshAnswer(msgspec.Struct, kw_only=True):
     accepted: bool
     repeated: bool = False
-
-
-@strawberry.enum(description="What went wrong; stable.")
-class ErrorCode(Enum):
-    VALIDATION_FAILED = "VALIDATION_FAILED"
-    NOT_FOUND = "NOT_FOUND"
-    CONFLICT = "CONFLICT"
-    FORBIDDEN = "FORBIDDEN"
-    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
-    UNAVAILABLE = "UNAVAILABLE"
-
-
-@strawberry.interface(description="Something that the caller can act on.")
-class UserError:
-    code: ErrorCode = strawberry.field(description="What went wrong.")
-    message: str = strawberry.field(description="A sentence that says what to do.")
-    path: list[str] | None = strawberry.field(description="Which input.")
-
-
-@strawberry.type(description="An input is wrong or cannot be served.")
-class FieldError(UserError):
-    pass
 
 
 @strawberry.type(description="The outcome of asking for a fresh score.")
@@ -79,6 +58,14 @@ class Mutation:
         standing = [row for row in found.scores if row.assessment.definition == key]
         shown = [churn.assessment(row.assessment, info.context.texts, row.change_7_days) for row in standing]
         return CustomerScoreRefreshPayload(assessment=shown[0] if shown else None, errors=[])
+
+    @strawberry.mutation(
+        description="Check a quarantined event again, mended if `event` (JSON, with its `type`) is given, and take it."
+    )
+    async def event_quarantine_release(
+        self, info: Info, number: int, event: str | None = None
+    ) -> EventQuarantineReleasePayload:
+        return await released(info, number, event)
 
 
 def _refused(code: ErrorCode, message: str) -> CustomerScoreRefreshPayload:

@@ -19,6 +19,7 @@ from vigie_gateway.graph.customer import (
     customer,
     customer_page,
 )
+from vigie_gateway.graph.events import EventReceipt, receipt_of
 from vigie_gateway.graph.offers import Offer, offer
 from vigie_gateway.graph.paging import Connection, checked_first, connection
 from vigie_gateway.graph.scalars import Cursor, Info, Locale
@@ -94,6 +95,10 @@ class RateLimit:
 
 @strawberry.type(description="Reads.")
 class Query:
+    @strawberry.field(description="What became of an event, by its source's id.")
+    async def receipt(self, info: Info, event_id: str) -> EventReceipt | None:
+        return await receipt_of(info, event_id)
+
     @strawberry.field(description="An object by its global id: a customer or a segment.")
     async def node(self, info: Info, id: strawberry.ID) -> Node | None:
         type_name, local = from_global(id)

@@ -166,6 +166,7 @@ class Registry:
         what = f"{version.name} version {version.version} holds no {BOOSTER_FILE} with {MODEL_FILE}"
         with TemporaryDirectory(prefix="vigie-model-") as folder, self._answering(what):
             mlflow.set_tracking_uri(self.uri)
+            mlflow.set_registry_uri(self.uri)
             mlflow.artifacts.download_artifacts(
                 artifact_uri=f"models:/{version.name}/{version.version}", dst_path=folder, tracking_uri=self.uri
             )

@@ -20,6 +20,7 @@ from vigie_ingest.identity import Rules
 from vigie_ingest.keystore import Keys
 from vigie_ingest.messages import Normaliser
 from vigie_ingest.plan import Plan
+from vigie_ingest.quarantine import Quarantine
 from vigie_ingest.routes import Internal, Receipts
 from vigie_ingest.sealing import Sealer
 from vigie_ingest.settings import Settings
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> Starlette:
             *Shapes(keys, normaliser, writer, clock, Config.of(settings)).routes(),
             *Receipts(keys, reads, settings.service_token).routes(),
             *Internal(reads, normaliser, writer, clock, persons, eraser).routes(),
+            *Quarantine(engine, normaliser, writer, clock).routes(),
             *health_routes(lambda: {"writer": writer.problem}),
         ],
         middleware=[Middleware(ServiceTokenMiddleware, token=settings.service_token)],

@@ -14,7 +14,7 @@ from vigie_kit.failpoints import hit
 from vigie_kit.sqlite_log import SqliteLogWriter
 from vigie_kit.wakeup import Notifier
 
-from vigie_ingest import store, undoing
+from vigie_ingest import quarantine_store, store, undoing
 from vigie_ingest.arrivals import Arrivals, Book
 from vigie_ingest.domain import DUPLICATE_WINDOW_US, Draft, Refusal
 from vigie_ingest.identity import Member, Rules
@@ -40,6 +40,7 @@ class _Group:
     payloads: list[bytes] = field(default_factory=list)
     accepted: list[tuple[int, int, int, int, str | None]] = field(default_factory=list)
     quarantined: list[tuple[int, str, str, int, str, str, bytes]] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
     hashes: list[int] = field(default_factory=list)
     duplicates: list[int] = field(default_factory=list)
     notes: list[tuple[int, str]] = field(default_factory=list)
@@ -134,7 +135,7 @@ class Appender:
         resolution = self._resolver.begin(connection, drafts)
         group = _Group(now_us, self._log.last(connection) + 1, resolution, self._sealer)
         self._sealer.keys.prefetch(resolution.members_of(drafts))
-        quarantine_id = store.next_quarantine_id(connection) if len(drafts) < len(items) else 1
+        quarantine_id = quarantine_store.next_id(connection) if len(drafts) < len(items) else 1
         marks: list[int] = []
         for item, value in zip(items, hashes, strict=True):
             marks.append(_place(group, item, value, taken, quarantine_id))
@@ -205,6 +206,8 @@ def _place(group: _Group, item: Item, value: int, taken: dict[int, _Taken], quar
         return DUPLICATE
     if isinstance(item, Refusal):
         return _quarantine(group, item, value, taken, quarantine_id)
+    if earlier is not None and earlier.number < 0:
+        group.released.append(-earlier.number)
     _accept(group, item, value)
     taken[value] = _Taken(len(group.payloads), item.received_at_us)
     return len(group.payloads)
@@ -328,7 +331,8 @@ def _keep(connection: Connection, group: _Group) -> dict[int, int]:
         rows.append((group.first + place - 1, value, member_no, effective_us, category))
     rows += [(-row[0], value, None, None, None) for row, value in zip(group.quarantined, group.hashes, strict=True)]
     store.put_recent(connection, rows)
-    store.put_quarantine(connection, group.quarantined)
+    quarantine_store.put(connection, group.quarantined)
+    quarantine_store.release(connection, group.released, group.now_us)
     store.put_duplicates(connection, group.duplicates)
     store.put_notes(connection, group.notes)
     store.put_attributes(connection, group.attributes)

@@ -9,7 +9,8 @@ from vigie_contracts.subjects import Erasure
 from vigie_kit.holdings import Ids, Table
 from vigie_kit.sqlite_log import SqliteLogWriter
 
-from vigie_ingest.store import ERASED_CODE, LAST_MEMBER, LOG, Connection, last_member_no, put_meta
+from vigie_ingest.quarantine_store import ERASED_CODE
+from vigie_ingest.store import LAST_MEMBER, LOG, Connection, last_member_no, put_meta
 
 MEMBERS, NUMBERS = "members", "numbers"
 TABLES = (

@@ -71,7 +71,6 @@ class Internal:
             Route("/internal/identity/explain", self.explain, methods=["POST"]),
             Route("/internal/identity/undo", self.undo, methods=["POST"]),
             Route("/internal/import", self.take_import, methods=["POST"]),
-            Route("/internal/quarantine", self.quarantine),
             Route("/internal/arrivals", self.arrivals),
             Route("/internal/status", self.status),
             Route("/internal/holdings", self.holdings, methods=["POST"]),
@@ -105,12 +104,6 @@ class Internal:
         items = await run_in_threadpool(self._drafted, body)
         outcomes = await self._writer.submit(items) if items else []
         return StructResponse(_import_answer(items, outcomes, self._writer.end))
-
-    async def quarantine(self, request: Request) -> Response:
-        """Quarantined events, newest first."""
-        before = _whole(request.query_params.get("before"), None)
-        limit = _whole(request.query_params.get("limit"), 50)
-        return StructResponse(await run_in_threadpool(self._reads.quarantine, before, limit or 50))
 
     async def holdings(self, request: Request) -> Response:
         """How much of a person lies in each place."""

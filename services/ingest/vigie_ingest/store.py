@@ -16,14 +16,12 @@ from vigie_contracts.events import mark_of
 from vigie_kit.database import open_engine, transaction
 from vigie_kit.sqlite_log import SqliteLogWriter
 
-from vigie_ingest import arrival_store, link_store
+from vigie_ingest import arrival_store, link_store, quarantine_store
 from vigie_ingest.identity import Identity, Member, Party
 
 DATABASE = "ingest.db"
 LOG = "events"
 LAST_MEMBER, KEYS_ID = "last_member_no", "keys_id"
-ERASED_CODE = "erased"
-"""The code of a quarantined event of an erased person; its `event_id` is then the event's mark."""
 
 _DDL = (
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
@@ -35,9 +33,7 @@ _DDL = (
     "CREATE TABLE IF NOT EXISTS duplicates (hash INTEGER PRIMARY KEY, count INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS notes (hash INTEGER NOT NULL, note TEXT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS notes_by_hash ON notes (hash)",
-    "CREATE TABLE IF NOT EXISTS quarantine (id INTEGER PRIMARY KEY, source_id TEXT NOT NULL, event_id TEXT NOT NULL,"
-    " received_at_us INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL,"
-    " released_at_us INTEGER)",
+    *quarantine_store.DDL,
     "CREATE TABLE IF NOT EXISTS members (member_no INTEGER PRIMARY KEY, member_id TEXT NOT NULL UNIQUE,"
     " customer_id TEXT NOT NULL, minted_at_us INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS members_by_customer ON members (customer_id)",
@@ -176,7 +172,7 @@ def sent_as(connection: Connection, numbers: Iterable[int]) -> dict[int, SentAs]
         (_json([-n for n in wanted if n < 0]).decode(),),
     )
     for number, source_id, event_id, received_us, code in rows:
-        is_erased = code == ERASED_CODE
+        is_erased = code == quarantine_store.ERASED_CODE
         found[number] = SentAs(mark=event_id) if is_erased else SentAs(source_id, event_id, received_us)
     return found
 
@@ -213,17 +209,6 @@ def put_duplicates(connection: Connection, hashes: Sequence[int]) -> None:
 def put_notes(connection: Connection, rows: Sequence[tuple[int, str]]) -> None:
     """What the receipt says beside the verdict."""
     _many(connection, "INSERT INTO notes VALUES (?, ?)", rows)
-
-
-def put_quarantine(connection: Connection, rows: Sequence[tuple[int, str, str, int, str, str, bytes]]) -> None:
-    """(id, source_id, event_id, received_at_us, code, reason, body)."""
-    sql = "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, NULL)"
-    _many(connection, sql, rows)
-
-
-def next_quarantine_id(connection: Connection) -> int:
-    """The id of the next quarantined event."""
-    return int(connection.exec_driver_sql("SELECT coalesce(max(id), 0) + 1 FROM quarantine").scalar_one())
 
 
 def count(connection: Connection, rows: Sequence[tuple[str, str, int]]) -> None:
@@ -465,27 +450,6 @@ def timeline_page(
             rows = connection.exec_driver_sql(sql, (member, *before, *extra, limit))
             found.extend((row[0], row[1]) for row in rows)
     return [number for _, number in sorted(found, reverse=True)[:limit]]
-
-
-class QuarantinedRow(NamedTuple):
-    """A quarantined event."""
-
-    id: int
-    source_id: str
-    event_id: str
-    received_at_us: int
-    code: str
-    reason: str
-    body: bytes
-
-
-def quarantined(connection: Connection, before: int, limit: int) -> list[QuarantinedRow]:
-    """Newest first, with ids below `before`."""
-    sql = (
-        "SELECT id, source_id, event_id, received_at_us, code, reason, body FROM quarantine"
-        " WHERE id < ? AND code != ? ORDER BY id DESC LIMIT ?"
-    )
-    return [QuarantinedRow(*row) for row in connection.exec_driver_sql(sql, (before, ERASED_CODE, limit))]
 
 
 def receipt_number(connection: Connection, value: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from vigie_contracts.arrivals import ArrivalsAnswer
@@ -23,9 +23,10 @@ from vigie_contracts.reads import (
     TimelineRequest,
     TimelineRow,
 )
+from vigie_contracts.receipts import Receipt
 from vigie_kit.database import reading
 
-from vigie_ingest import arrival_store, store
+from vigie_ingest import arrival_store, quarantine_store, store
 from vigie_ingest.appender import event_hash
 from vigie_ingest.domain import category_of
 from vigie_ingest.explaining import explanation
@@ -39,35 +40,6 @@ MAX_LOOKUPS = 100
 MAX_EVENTS = 1_000
 MAX_ARRIVALS = 5_000
 _NEVER = (2**63 - 1, 2**63 - 1)
-
-
-class Receipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What became of an event. `corrected_seconds`: effective instant - client's stamp; `duplicates`: later copies."""
-
-    event_id: str
-    verdict: Literal["accepted", "quarantined", "erased", "unknown"]
-    source_id: str | None = None
-    position: Position | None = None
-    received_at: str | None = None
-    known_at: str | None = None
-    effective_at: str | None = None
-    corrected_seconds: float | None = None
-    duplicates: int = 0
-    code: str | None = None
-    reason: str | None = None
-    notes: list[str] = []
-
-
-class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
-    """A quarantined event, kept whole; `body` is the JSON as sent."""
-
-    id: int
-    source_id: str
-    event_id: str
-    received_at: str
-    code: str
-    reason: str
-    body: str
 
 
 class Reads:
@@ -128,12 +100,6 @@ class Reads:
                         return _erased(connection, source, event_id, value)
                     return _receipt(connection, source, event_id, value, number)
         return Receipt(event_id=event_id, verdict="unknown")
-
-    def quarantine(self, before: int | None, limit: int) -> list[Quarantined]:
-        """Quarantined events, newest first."""
-        with reading(self._engine) as connection:
-            rows = store.quarantined(connection, before or _NEVER[0], min(max(limit, 1), 500))
-        return [_quarantined(row) for row in rows]
 
     def counts(self) -> dict[str, Any]:
         """Counts by source and verdict, and the most frequent uncatalogued names."""
@@ -295,7 +261,8 @@ def _erased(connection: Connection, source_id: str, event_id: str, value: int) -
 def _receipt(connection: Connection, source_id: str, event_id: str, value: int, number: int) -> Receipt:
     duplicates = store.duplicate_count(connection, value)
     if number < 0:
-        row = store.quarantined(connection, 1 - number, 1)[0]
+        row = quarantine_store.row(connection, -number)
+        assert row is not None
         return Receipt(
             event_id=event_id,
             verdict="quarantined",
@@ -319,16 +286,4 @@ def _receipt(connection: Connection, source_id: str, event_id: str, value: int, 
         corrected_seconds=0.0 if original_us is None else (event.effective_at_us - original_us) / 1_000_000,
         duplicates=duplicates,
         notes=store.notes_of(connection, value),
-    )
-
-
-def _quarantined(row: store.QuarantinedRow) -> Quarantined:
-    return Quarantined(
-        id=row.id,
-        source_id=row.source_id,
-        event_id=row.event_id,
-        received_at=format_instant(row.received_at_us),
-        code=row.code,
-        reason=row.reason,
-        body=row.body.decode(errors="replace"),
     )

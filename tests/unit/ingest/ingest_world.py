@@ -15,8 +15,10 @@ from vigie_ingest.erasing import Eraser, Persons
 from vigie_ingest.identity import Rules
 from vigie_ingest.keystore import Keys
 from vigie_ingest.messages import Normaliser
+from vigie_ingest.quarantine import Quarantine
 from vigie_ingest.sealing import Sealer
 from vigie_ingest.usecases import Reads
+from vigie_ingest.writer import Writer
 from vigie_kit.clock import Clock
 from vigie_kit.sqlite_log import SqliteLogReader
 
@@ -67,6 +69,8 @@ class World:
         self.appender = Appender(self.engine, self.clock, self.rules, self.sealer, self.folder / "run")
         self.persons = Persons(self.engine, self.sealer, CATALOGUE)
         self.eraser = Eraser(self.engine, self.clock, self.persons, self.sealer, self.appender)
+        self.writer = Writer(self.appender, 1_000)
+        self.quarantine = Quarantine(self.engine, self.normaliser, self.writer, self.clock)
 
     def at(self, now_us: int) -> None:
         """Move the clock."""

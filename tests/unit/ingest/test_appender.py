@@ -100,7 +100,7 @@ def test_a_quarantined_event_is_kept_whole_and_a_good_copy_is_accepted(world: Wo
     assert world.send(bad) == [0]
     receipt = world.reads.receipt("1", "app")
     assert (receipt.verdict, receipt.code, receipt.duplicates) == ("quarantined", "malformed", 1)
-    (kept,) = world.reads.quarantine(None, 10)
+    (kept,) = world.quarantine.events(None, 10)
     assert '"timestamp":"yesterday"' in kept.body
     assert world.send(track("1", user="u")) == [2]
     assert world.reads.receipt("1", "app").verdict == "accepted"

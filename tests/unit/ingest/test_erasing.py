@@ -88,7 +88,7 @@ def test_everything_of_the_person_goes_and_nothing_of_anybody_else(world: World)
     assert told.number == len(after) == len(before) + 1
     bobs = [record for record in before if isinstance(record, Event) and record.member_id not in asked.member_ids]
     assert [record for record in after if not isinstance(record, Tombstone | Erased)] == bobs
-    assert [row.event_id for row in world.reads.quarantine(None, 10)] == ["bq"]
+    assert [row.event_id for row in world.quarantine.events(None, 10)] == ["bq"]
     assert world.reads.counts()["uncatalogued"] == [{"source_id": "app", "name": "Odd", "count": 1}]
     assert world.customer_of("user_id", "ann") is None
     assert world.reads.customers(CustomersRequest(customer_ids=[customer])).customers == [None]

@@ -1,0 +1,96 @@
+"""Events by their id: what became of one, and releasing one from quarantine."""
+
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import strawberry
+from vigie_contracts.errors import InvalidInput, VigieError
+from vigie_contracts.instants import parse_instant
+from vigie_contracts.quarantine import ReleaseAnswer, ReleaseRequest
+from vigie_contracts.receipts import Receipt
+
+from vigie_gateway.graph.errors import ErrorCode, FieldError, UserError
+from vigie_gateway.graph.scalars import Info, maybe_instant
+
+
+@strawberry.enum(description="What became of an event.")
+class EventVerdict(Enum):
+    ACCEPTED = "ACCEPTED"
+    QUARANTINED = "QUARANTINED"
+    ERASED = "ERASED"
+    UNKNOWN = "UNKNOWN"
+
+
+@strawberry.type(description="What became of an event, by the id that its source gave it.")
+class EventReceipt:
+    event_id: str = strawberry.field(description="The source's id of it.")
+    verdict: EventVerdict = strawberry.field(description="What became of it.")
+    source: str | None = strawberry.field(description="Which source sent it.")
+    received_at: datetime | None = strawberry.field(description="When it arrived.")
+    known_at: datetime | None = strawberry.field(description="From when it counts for those who ask as of an instant.")
+    effective_at: datetime | None = strawberry.field(description="When it happened, corrected by the sender's clock.")
+    corrected_seconds: float | None = strawberry.field(description="By how much its own stamp was corrected.")
+    duplicates: int = strawberry.field(description="How many copies came later; they count once.")
+    code: str | None = strawberry.field(description="Why it lies in quarantine.")
+    reason: str | None = strawberry.field(description="The same in a sentence.")
+    notes: list[str] = strawberry.field(description="What was noticed beside it, such as a shared device.")
+
+
+@strawberry.type(description="The outcome of releasing an event from quarantine.")
+class EventQuarantineReleasePayload:
+    receipt: EventReceipt | None = strawberry.field(description="What became of the event.")
+    errors: list[UserError] = strawberry.field(description="Empty when it counts now.")
+
+
+async def receipt_of(info: Info, event_id: str) -> EventReceipt:
+    """The verdict on an event."""
+    found = await info.context.services.get("ingest", f"/v1/receipts/{quote(event_id, safe='')}", Receipt)
+    return EventReceipt(
+        event_id=found.event_id,
+        verdict=EventVerdict(found.verdict.upper()),
+        source=found.source_id,
+        received_at=_instant(found.received_at),
+        known_at=_instant(found.known_at),
+        effective_at=_instant(found.effective_at),
+        corrected_seconds=found.corrected_seconds,
+        duplicates=found.duplicates,
+        code=found.code,
+        reason=found.reason,
+        notes=found.notes,
+    )
+
+
+async def released(info: Info, number: int, event: str | None) -> EventQuarantineReleasePayload:
+    """Release an event as it lies there, or mended."""
+    try:
+        request = ReleaseRequest(id=number, event=_mended(event))
+        answer = await info.context.services.post("ingest", "/internal/quarantine/release", request, ReleaseAnswer)
+        receipt = await receipt_of(info, answer.event_id)
+    except VigieError as error:
+        code = ErrorCode(error.code) if error.code in ErrorCode.__members__ else ErrorCode.UNAVAILABLE
+        return EventQuarantineReleasePayload(receipt=None, errors=[_error(code, error.message)])
+    why: list[UserError] = (
+        [] if answer.verdict == "accepted" else [_error(ErrorCode.VALIDATION_FAILED, answer.reason or "")]
+    )
+    return EventQuarantineReleasePayload(receipt=receipt, errors=why)
+
+
+def _mended(event: str | None) -> dict[str, Any] | None:
+    if event is None:
+        return None
+    try:
+        found: dict[str, Any] = msgspec.json.decode(event, type=dict)
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"the mended event is no JSON object: {error}") from error
+    return found
+
+
+def _error(code: ErrorCode, message: str) -> FieldError:
+    return FieldError(code=code, message=message, path=["number"])
+
+
+def _instant(text: str | None) -> datetime | None:
+    return maybe_instant(None if text is None else parse_instant(text))

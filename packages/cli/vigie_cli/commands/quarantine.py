@@ -1,0 +1,85 @@
+"""`vigie quarantine`: what could not be accepted, why, and its release."""
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from vigie_cli.options import data_option
+
+
+@click.group()
+def quarantine() -> None:
+    """What could not be accepted, and why: list it, show it, mend and release it."""
+
+
+@quarantine.command("list")
+@data_option
+@click.option("--source", help="Of this source only.")
+@click.option("--code", help="For this reason only.")
+@click.option("--before", type=int, metavar="ID", help="Older than this one: the next page.")
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object an event.")
+def list_(data: Path, source: str | None, code: str | None, before: int | None, limit: int, as_json: bool) -> None:
+    """Newest first, after the counts by source and reason."""
+    from vigie_cli.connection import connect
+    from vigie_cli.quarantine import counts, events
+    from vigie_cli.screen import Screen
+
+    system = connect(data)
+    found = events(system, source=source, code=code, before=before, limit=limit)
+    if as_json:
+        for event in found:
+            click.echo(msgspec.json.encode(event))
+        return
+    screen = Screen()
+    totals = [(row.source_id, row.code, f"{row.waiting:,}", f"{row.released:,}") for row in counts(system)]
+    if not totals:
+        screen.say("Nothing was quarantined.")
+        return
+    screen.table(("source", "reason", "waiting", "released"), totals, title="Quarantine")
+    rows = [(str(e.id), e.source_id, e.received_at, e.code, e.released_at or "waits", e.reason) for e in found]
+    screen.table(("id", "source", "received", "reason", "released", "why"), rows)
+
+
+@quarantine.command()
+@data_option
+@click.argument("number", type=click.IntRange(min=1), metavar="ID")
+def show(data: Path, number: int) -> None:
+    """Print the event as it was sent."""
+    from vigie_cli.connection import connect
+    from vigie_cli.quarantine import event
+
+    found = event(connect(data), number)
+    click.echo(
+        f"{found.source_id} {found.event_id}, received {found.received_at}: {found.code}. {found.reason}", err=True
+    )
+    click.echo(found.body)
+
+
+@quarantine.command()
+@data_option
+@click.argument("numbers", type=click.IntRange(min=1), nargs=-1, required=True, metavar="ID...")
+@click.option(
+    "--mended",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the whole mended event as JSON, with its `type`; for one ID.",
+)
+def release(data: Path, numbers: tuple[int, ...], mended: Path | None) -> None:
+    """Check events again by today's catalogue, plan and rules, and take those that hold. Exit code 1 unless all do."""
+    from vigie_cli.connection import connect
+    from vigie_cli.quarantine import released
+
+    if mended is not None and len(numbers) > 1:
+        raise click.UsageError("--mended is the text of one event; give one ID")
+    system, body = connect(data), None if mended is None else mended.read_bytes()
+    refused = 0
+    for number in numbers:
+        answer = released(system, number, body)
+        if answer.verdict == "accepted":
+            click.echo(f"{number}: accepted, number {answer.number} of the log of events.")
+        else:
+            refused += 1
+            click.echo(f"{number}: still in quarantine ({answer.code}): {answer.reason}")
+    sys.exit(1 if refused else 0)

@@ -1,0 +1,48 @@
+"""What lies in quarantine, and asking for its release: the requests and answers of ingest's `/internal/quarantine`."""
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class QuarantinedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it was sent, whole. `released_at`: since when a good copy of it counts, or null."""
+
+    id: int
+    source_id: str
+    event_id: str
+    received_at: str
+    code: str
+    reason: str
+    body: str
+    released_at: str | None = None
+
+
+class QuarantineCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many events of a source wait for one reason, and how many were released."""
+
+    source_id: str
+    code: str
+    waiting: int
+    released: int
+
+
+class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Release one event: as it lies there (the catalogue, the plan or the rules have changed), or mended.
+
+    `event` is then the whole event: a message of Segment's tracking API with its `type`.
+    """
+
+    id: int
+    event: dict[str, Any] | None = None
+
+
+class ReleaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """`accepted`: it counts from now on, at `number` of the log. `quarantined`: nothing changed; `reason` says why."""
+
+    id: int
+    event_id: str
+    verdict: Literal["accepted", "quarantined"]
+    number: int | None = None
+    code: str | None = None
+    reason: str | None = None

@@ -1,0 +1,166 @@
+"""Quarantine for people: what lies there, why, and releasing it. A released event is known at its release.
+
+The event as it was sent stays beside the good one until the person is erased.
+"""
+
+from typing import Any
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from vigie_contracts.errors import Conflict, InvalidInput, NotFound
+from vigie_contracts.imports import ImportRecord
+from vigie_contracts.instants import format_instant
+from vigie_contracts.quarantine import QuarantineCount, QuarantinedEvent, ReleaseAnswer, ReleaseRequest
+from vigie_kit.clock import Clock
+from vigie_kit.database import reading
+from vigie_kit.http import StructResponse, decode
+
+from vigie_ingest import quarantine_store
+from vigie_ingest.domain import Draft, Refusal
+from vigie_ingest.messages import KINDS, Normaliser
+from vigie_ingest.quarantine_store import QuarantinedRow
+from vigie_ingest.store import Engine
+from vigie_ingest.writer import Writer
+
+MOST_ROWS = 500
+DEFAULT_ROWS = 50
+
+
+class Quarantine:
+    """Reads, and releases through the one writer."""
+
+    def __init__(self, engine: Engine, normaliser: Normaliser, writer: Writer, clock: Clock) -> None:
+        self._engine = engine
+        self._normaliser = normaliser
+        self._writer = writer
+        self._clock = clock
+
+    def routes(self) -> list[Route]:
+        """All below `/internal/quarantine`."""
+        return [
+            Route("/internal/quarantine", self._list),
+            Route("/internal/quarantine/counts", self._counts),
+            Route("/internal/quarantine/release", self._release, methods=["POST"]),
+        ]
+
+    def events(
+        self,
+        before: int | None = None,
+        limit: int = DEFAULT_ROWS,
+        source_id: str | None = None,
+        code: str | None = None,
+    ) -> list[QuarantinedEvent]:
+        """Newest first, with ids below `before`; those that wait and those that were released."""
+        with reading(self._engine) as connection:
+            rows = quarantine_store.rows(connection, before, min(max(limit, 1), MOST_ROWS), source_id, code)
+        return [_told(row) for row in rows]
+
+    def counts(self) -> list[QuarantineCount]:
+        """By source and reason."""
+        with reading(self._engine) as connection:
+            return [
+                QuarantineCount(source_id=source, code=code, waiting=waiting, released=released)
+                for source, code, waiting, released in quarantine_store.counts(connection)
+            ]
+
+    async def release(self, asked: ReleaseRequest) -> ReleaseAnswer:
+        """Check an event again by today's rules and take it when they hold; durable when this answers.
+
+        NotFound without such an event, Conflict when it was released before or its id was accepted otherwise,
+        InvalidInput when the event given is no message or of another id.
+        """
+        row = await run_in_threadpool(self._row, asked.id)
+        item = self._again(row, asked.event)
+        if isinstance(item, Refusal):
+            return ReleaseAnswer(
+                id=row.id, event_id=row.event_id, verdict="quarantined", code=item.code, reason=item.reason
+            )
+        (number,) = await self._writer.submit([item])
+        if number <= 0:
+            raise Conflict(f"the event {row.event_id!r} was accepted before; it counts once")
+        return ReleaseAnswer(id=row.id, event_id=row.event_id, verdict="accepted", number=number)
+
+    def _row(self, number: int) -> QuarantinedRow:
+        with reading(self._engine) as connection:
+            row = quarantine_store.row(connection, number)
+        if row is None:
+            raise NotFound(f"there is no event {number} in quarantine; `vigie quarantine list` shows what is")
+        if row.released_at_us is not None:
+            raise Conflict(f"the event {number} was released at {format_instant(row.released_at_us)}")
+        return row
+
+    def _again(self, row: QuarantinedRow, mended: dict[str, Any] | None) -> Draft | Refusal:
+        """By today's rules, under the id and at the arrival that it had."""
+        body = row.body if mended is None else msgspec.json.encode(mended)
+        kind = _kind_of(body)
+        if kind is None:
+            record = _record_of(body)
+            if record is None:
+                raise InvalidInput(
+                    "this is no message of the tracking API: give the whole event with its `type` (track, identify, …)"
+                )
+            item = self._normaliser.imported(record, row.source_id, self._clock.now_us())
+        else:
+            (item,) = self._normaliser.single(body, kind, row.source_id, row.received_at_us)
+        if isinstance(item, Refusal):
+            return item
+        if mended is not None and mended.get("messageId") not in (None, row.event_id):
+            raise InvalidInput(f"a mended event keeps its messageId, {row.event_id!r}")
+        item.event_id = row.event_id
+        return item
+
+    async def _list(self, request: Request) -> Response:
+        asked = request.query_params
+        before, limit = whole(asked.get("before")), whole(asked.get("limit"))
+        found = await run_in_threadpool(
+            self.events, before, DEFAULT_ROWS if limit is None else limit, asked.get("source"), asked.get("code")
+        )
+        return StructResponse(found)
+
+    async def _counts(self, _request: Request) -> Response:
+        return StructResponse(await run_in_threadpool(self.counts))
+
+    async def _release(self, request: Request) -> Response:
+        return StructResponse(await self.release(decode(await request.body(), ReleaseRequest)))
+
+
+def whole(text: str | None) -> int | None:
+    """A whole number of a query, None when absent; InvalidInput for anything else."""
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is no whole number") from error
+
+
+def _kind_of(body: bytes) -> str | None:
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    kind = found.get("type") if isinstance(found, dict) else None
+    return kind if isinstance(kind, str) and kind in KINDS else None
+
+
+def _record_of(body: bytes) -> ImportRecord | None:
+    try:
+        return msgspec.json.decode(body, type=ImportRecord)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _told(row: QuarantinedRow) -> QuarantinedEvent:
+    return QuarantinedEvent(
+        id=row.id,
+        source_id=row.source_id,
+        event_id=row.event_id,
+        received_at=format_instant(row.received_at_us),
+        code=row.code,
+        reason=row.reason,
+        body=row.body.decode(errors="replace"),
+        released_at=None if row.released_at_us is None else format_instant(row.released_at_us),
+    )
