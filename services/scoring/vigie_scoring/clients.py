@@ -44,6 +44,7 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
 
         mlflow.set_tracking_uri(self._uri)
+        mlflow.set_registry_uri(self._uri)  # else MLFLOW_REGISTRY_URI of the environment says where models lie
         try:
             mlflow.artifacts.download_artifacts(
                 artifact_uri=f"models:/{name}/{version}", dst_path=str(target), tracking_uri=self._uri
