@@ -263,7 +263,7 @@ def test_a_source_without_a_secret_takes_no_webhooks(ingest: IngestProcess) -> N
 
 
 def test_every_shape_survives_a_restart(tmp_path: Path) -> None:
-    with running(tmp_path) as process:
+    with running(tmp_path, clock=ClockSetting(base_virtual_us=NOON_US, rate=0.0)) as process:
         assert sdk(process).upload_events(batch_of("again", 5))[1] == 202
         process.kill()
         process.start()
