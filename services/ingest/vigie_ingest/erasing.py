@@ -68,11 +68,12 @@ class Persons:
         with reading(self._engine) as connection:
             ids = self._ids(connection, subject)
             places = [table.place(connection, ids) for table in TABLES]
-            records = len(self.found(connection, subject.member_ids).records)
+            found = self.found(connection, subject.member_ids)
+            records = len(found.records)
             places.append(Place(name="unsettled receipts", found=erasure_store.unsettled(connection, ids),
                                 erased_by="member and time removed"))  # fmt: skip
             places.append(Place(name="log of events", found=records, erased_by="records replaced by tombstones"))
-            quarantine = len(self.quarantined(connection, ids))
+            quarantine = len(self.quarantined(connection, ids, found))
             places.append(
                 Place(name="quarantine", found=quarantine, erased_by="bodies emptied and looked through again")
             )
@@ -88,7 +89,7 @@ class Persons:
             sections = {table.name: self._section(connection, ids, table) for table in TABLES}
             del sections["timeline"]
             found = self.found(connection, subject.member_ids)
-            bodies = self.quarantined(connection, ids)
+            bodies = self.quarantined(connection, ids, found)
         sections["events"] = Section(
             what="Everything that was recorded, in the order in which it became known.",
             rows=[self._event_row(number, record) for number, record in found.records],
@@ -127,8 +128,13 @@ class Persons:
             found.records.append((number, record))
         return found
 
-    def quarantined(self, connection: Connection, ids: dict[str, Ids]) -> list[tuple[int, str, str, bytes]]:
-        """Quarantined events that name an identity of the members, or a personal attribute's value."""
+    def quarantined(
+        self, connection: Connection, ids: dict[str, Ids], found: _Found
+    ) -> list[tuple[int, str, str, bytes]]:
+        """Quarantined events that name an identity of the members or a personal attribute's value.
+
+        Those too whose good copy is theirs: what was sent first may name nobody.
+        """
         if not ids[NUMBERS]:
             return []
         identities = erasure_store.identity_values(connection, ids)
@@ -139,7 +145,9 @@ class Persons:
         )
         values = {value for value in stated if isinstance(value, str) and value}
         names = Names(identities, values)
-        return [row for row in erasure_store.quarantined(connection) if names.stand_in(row[1], row[3])]
+        theirs = {(record.source_id, record.event_id) for _, record in found.records if isinstance(record, Event)}
+        rows = erasure_store.quarantined(connection)
+        return [row for row in rows if (row[1], row[2]) in theirs or names.stand_in(row[1], row[3])]
 
     def _section(self, connection: Connection, ids: dict[str, Ids], table: Table) -> Section:
         """A table's rows with the member's public id, and with what is sealed in them opened."""
@@ -209,11 +217,11 @@ class Eraser:
             raise NotFound(f"no customer {request.customer_id!r}")
         with erasing(self._engine) as connection:
             found = self._persons.found(connection, members, survey)
-            bodies = self._persons.quarantined(connection, ids)
+            bodies = self._persons.quarantined(connection, ids, found)
             known_us = max(self._clock.now_us(), store.meta(connection, "known_at_us"))
             erasure_store.rewrite(connection, {n: encode_record(stone) for n, stone in found.tombstones.items()})
             erasure_store.blank(connection, [row[:3] for row in bodies])
-            assert not self._persons.quarantined(connection, ids), "a quarantined body still names the person"
+            assert not self._persons.quarantined(connection, ids, found), "a quarantined body still names the person"
             arrival_store.uncount(connection, found.uncatalogued)
             erasure_store.clear(connection, ids)
             record = Erased(

@@ -110,6 +110,8 @@ class Quarantine:
         if mended is not None and mended.get("messageId") not in (None, row.event_id):
             raise InvalidInput(f"a mended event keeps its messageId, {row.event_id!r}")
         item.event_id = row.event_id
+        if item.backfilled:
+            item.known_at_us = self._clock.now_us()
         return item
 
     async def _list(self, request: Request) -> Response:

@@ -118,3 +118,27 @@ def test_a_released_event_leaves_nothing_behind_when_its_person_is_erased(world:
         release(world, 1, track("1", user="ann-1"))
     kept = b"".join(path.read_bytes() for path in world.folder.glob("ingest.db*") if path.suffix != ".db-shm")
     assert b"ann-1" not in kept
+
+
+def test_what_named_nobody_goes_with_the_person_whose_event_it_became(world: World) -> None:
+    sent = {"type": "track", "event": "x", "messageId": "1", "properties": {"note": "her secret"}}
+    world.send(sent, {**sent, "messageId": "2", "properties": {"note": "somebody else"}})
+    release(world, 1, {**sent, "userId": "ann-1"})
+    customer = world.customer_of("user_id", "ann-1")
+    assert customer is not None
+    world.eraser.erase(ErasureRequest(erasure_id="e1", customer_id=customer))
+    assert [row.event_id for row in world.quarantine.events(None)] == ["2"]
+    kept = b"".join(path.read_bytes() for path in world.folder.glob("ingest.db*") if path.suffix != ".db-shm")
+    assert b"her secret" not in kept
+    assert b"somebody else" in kept
+
+
+def test_a_released_record_of_a_file_is_known_at_its_release(world: World) -> None:
+    record = ImportRecord(event_id="r1", kind="track", name="transfer.made", effective_at_us=NOW_US - 5, user_id="null")
+    world.take(record)
+    world.at(LATER_US)
+    rules = Rules(msgspec.structs.replace(DEFAULT_RULES, blocked=[]))
+    world.quarantine = Quarantine(world.engine, Normaliser(CATALOGUE, rules), world.writer, world.clock)
+    assert release(world, 1).verdict == "accepted"
+    (event,) = world.events()
+    assert (event.known_at_us, event.effective_at_us, event.backfilled) == (LATER_US, NOW_US - 5, True)
