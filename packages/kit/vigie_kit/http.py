@@ -89,3 +89,13 @@ exception_handlers: dict[Any, Any] = {
     HTTPException: _on_http_error,
     Exception: _on_unexpected,
 }
+
+
+def whole(text: str | None) -> int | None:
+    """A whole number of a query, None when absent; InvalidInput for anything else."""
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is no whole number") from error

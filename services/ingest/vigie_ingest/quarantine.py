@@ -16,7 +16,7 @@ from vigie_contracts.instants import format_instant
 from vigie_contracts.quarantine import QuarantineCount, QuarantinedEvent, ReleaseAnswer, ReleaseRequest
 from vigie_kit.clock import Clock
 from vigie_kit.database import reading
-from vigie_kit.http import StructResponse, decode
+from vigie_kit.http import StructResponse, decode, whole
 
 from vigie_ingest import quarantine_store
 from vigie_ingest.domain import Draft, Refusal
@@ -127,16 +127,6 @@ class Quarantine:
 
     async def _release(self, request: Request) -> Response:
         return StructResponse(await self.release(decode(await request.body(), ReleaseRequest)))
-
-
-def whole(text: str | None) -> int | None:
-    """A whole number of a query, None when absent; InvalidInput for anything else."""
-    if text is None:
-        return None
-    try:
-        return int(text)
-    except ValueError as error:
-        raise InvalidInput(f"{text!r} is no whole number") from error
 
 
 def _kind_of(body: bytes) -> str | None:

@@ -14,7 +14,7 @@ from vigie_contracts.imports import MAX_IMPORT_RECORDS, ImportAnswer, ImportRequ
 from vigie_contracts.reads import CustomersRequest, TimelineRequest, UndoRequest
 from vigie_contracts.subjects import ErasureRequest, Subject
 from vigie_kit.clock import Clock
-from vigie_kit.http import StructResponse, decode
+from vigie_kit.http import StructResponse, decode, whole
 
 from vigie_ingest.answers import refused
 from vigie_ingest.appender import DUPLICATE, Item
@@ -123,7 +123,7 @@ class Internal:
 
     async def arrivals(self, request: Request) -> Response:
         """What came, by source and name."""
-        limit = _whole(request.query_params.get("limit"), None)
+        limit = whole(request.query_params.get("limit"))
         return StructResponse(await run_in_threadpool(self._reads.arrivals, 1_000 if limit is None else limit))
 
     async def status(self, _request: Request) -> Response:
@@ -160,12 +160,3 @@ def _import_answer(items: list[Item], outcomes: list[int], end: int) -> ImportAn
     return ImportAnswer(
         accepted=len(drafts) - duplicates, duplicates=duplicates, refused=refusals, end=Position(0, end)
     )
-
-
-def _whole(text: str | None, default: int | None) -> int | None:
-    if text is None:
-        return default
-    try:
-        return int(text)
-    except ValueError as error:
-        raise InvalidInput(f"{text!r} is no whole number") from error

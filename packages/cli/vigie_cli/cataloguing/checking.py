@@ -1,12 +1,11 @@
 """A tracking plan against a file of events as senders send them: what ingest would say of each, without ingest."""
 
-import gzip
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 from vigie_contracts.catalogue import Catalogue
@@ -15,6 +14,8 @@ from vigie_ingest.domain import Draft, Refusal
 from vigie_ingest.identity import Rules
 from vigie_ingest.messages import Normaliser
 from vigie_ingest.plan import FILE, Plan
+
+from vigie_cli.importing.sources import opened
 
 SOURCE = "check"
 
@@ -91,13 +92,9 @@ def _name_of(body: bytes) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        with _opened(path) as stream:
+        with opened(path) as stream:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
                     yield number, line.removeprefix(b"\xef\xbb\xbf")
     except (OSError, EOFError, zlib.error) as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
