@@ -1,5 +1,6 @@
 """The schema, and `python -m vigie_gateway.schema [--check] FILE`, which prints it or checks a printed one."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -68,13 +69,14 @@ def compare(path: Path) -> list[str]:
 
 def main() -> None:
     """Print the schema to a file, or check one."""
-    arguments = sys.argv[1:]
-    path = Path(arguments[-1]) if arguments else Path("docs/schema.graphql")
-    if "--check" in arguments:
-        if problems := compare(path):
-            sys.exit("\n".join([f"{path} is not what the gateway serves:", *problems]))
-        return
-    path.write_text(printed())
+    parser = argparse.ArgumentParser(prog="python -m vigie_gateway.schema", description=main.__doc__)
+    parser.add_argument("path", type=Path, nargs="?", default=Path("docs/schema.graphql"), help="default: %(default)s")
+    parser.add_argument("--check", action="store_true", help="write nothing; say how the file differs from what is served")
+    asked = parser.parse_args()
+    if not asked.check:
+        asked.path.write_text(printed())
+    elif problems := compare(asked.path):
+        sys.exit("\n".join([f"{asked.path} is not what the gateway serves:", *problems]))
 
 
 if __name__ == "__main__":

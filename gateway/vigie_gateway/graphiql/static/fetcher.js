@@ -1,6 +1,7 @@
 // Operations over HTTP: one answer as JSON, a subscription as server-sent events. Needs no library.
 
 const KEPT_ITEMS = 20; // of a stream, in the answer pane
+const REFUSED = "The gateway refused this token. Is it the API token, and of this gateway?";
 
 /** A fetcher for GraphiQL: the result, or an async iterable of results for a subscription. */
 function makeFetcher(url, token, onRefused) {
@@ -18,8 +19,8 @@ function makeFetcher(url, token, onRefused) {
       body: JSON.stringify(operation),
     });
     if (response.status === 401) {
-      onRefused();
-      throw new Error("The gateway refused the token.");
+      onRefused(REFUSED);
+      throw new Error(REFUSED);
     }
     const type = response.headers.get("Content-Type") ?? "";
     if (type.startsWith("text/event-stream")) return stream(response, stop);

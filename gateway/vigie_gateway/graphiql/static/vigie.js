@@ -17,11 +17,26 @@ function ask(problem = "") {
   element("token").focus();
 }
 
+/** Opens GraphiQL once the gateway takes the token; one that it refuses must leave nothing in the tabs that are kept. */
+async function connect(token) {
+  element("submit").disabled = true;
+  try {
+    await makeFetcher("/graphql", token, () => {})({ query: "{ __typename }" });
+    open(token);
+  } catch (error) {
+    ask(error.message);
+  }
+  element("submit").disabled = false;
+}
+
 function open(token) {
   sessionStorage.setItem(TOKEN, token);
   show(true);
-  const fetcher = makeFetcher("/graphql", token, () => ask("The gateway refused this token. Is it the API token, and of this gateway?"));
-  root = ReactDOM.createRoot(element("graphiql"));
+  const opened = ReactDOM.createRoot(element("graphiql"));
+  const fetcher = makeFetcher("/graphql", token, (problem) => {
+    if (root === opened) ask(problem); // not for an answer that comes after it was closed
+  });
+  root = opened;
   root.render(
     React.createElement(
       GraphiQL,
@@ -52,7 +67,7 @@ function resetTabs() {
 
 element("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  open(element("token").value.trim());
+  void connect(element("token").value.trim());
 });
 element("forget").addEventListener("click", () => ask());
 element("examples-again").addEventListener("click", resetTabs);
