@@ -71,7 +71,7 @@ def main() -> None:
     """Print the schema to a file, or check one."""
     parser = argparse.ArgumentParser(prog="python -m vigie_gateway.schema", description=main.__doc__)
     parser.add_argument("path", type=Path, nargs="?", default=Path("docs/schema.graphql"), help="default: %(default)s")
-    parser.add_argument("--check", action="store_true", help="write nothing; say how the file differs from what is served")
+    parser.add_argument("--check", action="store_true", help="write nothing; say what differs from what is served")
     asked = parser.parse_args()
     if not asked.check:
         asked.path.write_text(printed())
