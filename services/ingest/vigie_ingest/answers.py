@@ -25,8 +25,13 @@ class Acknowledged(Response):
         hit("ingest.after_ack")
 
 
+def retry_after(error: VigieError) -> str:
+    """When to come back, in whole seconds."""
+    return str(error.details.get("retry_after", RETRY_AFTER_SECONDS))
+
+
 def refused(error: VigieError) -> Response:
     """An error on the tracking routes: `{"code","message"}`, and when to come back if it is worth it."""
     status = 413 if isinstance(error, BodyTooLarge) else HTTP_STATUS.get(error.code, 500)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.retryable else None
+    headers = {"Retry-After": retry_after(error)} if error.retryable else None
     return JSONResponse({"code": error.code, "message": error.message}, status_code=status, headers=headers)

@@ -13,6 +13,7 @@ from vigie_kit.http import ServiceTokenMiddleware, exception_handlers
 from vigie_kit.installation import load
 
 from vigie_ingest import store
+from vigie_ingest.admission import Admission, AdmissionMiddleware
 from vigie_ingest.appender import Appender
 from vigie_ingest.bodies import KeyRing
 from vigie_ingest.erasing import Eraser, Persons
@@ -25,6 +26,8 @@ from vigie_ingest.routes import Internal, Receipts
 from vigie_ingest.sealing import Sealer
 from vigie_ingest.settings import Settings
 from vigie_ingest.shape_routes import Config, Shapes
+from vigie_ingest.source_routes import SourceRoutes
+from vigie_ingest.sources import Sources
 from vigie_ingest.tracking import Tracking
 from vigie_ingest.usecases import Reads
 from vigie_ingest.writer import Writer
@@ -35,19 +38,22 @@ def create_app(settings: Settings) -> Starlette:
     clock = Clock(load(settings.data).clock)
     catalogue = Catalogue.load(settings.feature_repo)
     rules = Rules.load(settings.feature_repo)
-    keys = KeyRing(settings.sources())
+    keys = KeyRing({})
     engine = store.open_database(settings.data)
     member_keys = Keys(settings.keys)
     member_keys.require(store.bind_keys(engine, member_keys.id))
     sealer = Sealer(catalogue, member_keys)
     appender = Appender(engine, clock, rules, sealer, settings.data / "run")
     writer = Writer(appender, settings.ingest_queue_events)
+    admission = Admission(writer, settings.queue(), settings.ingest_max_batch_events)
+    sources = Sources(engine, keys, admission)
+    sources.bootstrap(settings.sources(), settings.secrets())
     normaliser = Normaliser(catalogue, rules, Plan.load(settings.feature_repo, catalogue))
     reads = Reads(engine, catalogue, sealer, settings.ingest_unset_denied)
     persons = Persons(engine, sealer, catalogue)
     eraser = Eraser(engine, clock, persons, sealer, appender)
 
-    tracking = Tracking(keys, normaliser, writer, clock, settings.ingest_max_body_bytes, settings.ingest_public_url)
+    tracking = Tracking(keys, normaliser, admission, clock, settings.ingest_max_body_bytes, settings.ingest_public_url)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -62,13 +68,17 @@ def create_app(settings: Settings) -> Starlette:
     return Starlette(
         routes=[
             *tracking.routes(),
-            *Shapes(keys, normaliser, writer, clock, Config.of(settings)).routes(),
+            *Shapes(keys, normaliser, admission, clock, Config.of(settings)).routes(),
             *Receipts(keys, reads, settings.service_token).routes(),
+            *SourceRoutes(sources, writer).routes(),
             *Internal(reads, normaliser, writer, clock, persons, eraser).routes(),
             *Quarantine(engine, normaliser, writer, clock).routes(),
             *health_routes(lambda: {"writer": writer.problem}),
         ],
-        middleware=[Middleware(ServiceTokenMiddleware, token=settings.service_token)],
+        middleware=[
+            Middleware(ServiceTokenMiddleware, token=settings.service_token),
+            Middleware(AdmissionMiddleware, admission=admission),
+        ],
         exception_handlers=exception_handlers,
         lifespan=lifespan,
     )

@@ -2,13 +2,18 @@
 
 import base64
 import binascii
+import hashlib
+import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 from vigie_contracts.errors import InvalidInput, Unauthorized, VigieError
 
 from vigie_ingest.messages import write_key_of
+
+ROOM = "vigie.room"
+"""Where a request's scope has what it holds of the queue (`admission.Room`)."""
 
 
 class BodyTooLarge(VigieError):
@@ -29,17 +34,29 @@ async def read_body(request: Request, limit: int) -> bytes:
     body = b"".join(chunks)
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding in ("gzip", "x-gzip"):
-        return _gunzip(body, limit)
+        unpacked = _gunzip(body, limit)
+        if ROOM in request.scope:
+            request.scope[ROOM].grow(len(unpacked))
+        return unpacked
     if encoding != "identity":
         raise InvalidInput(f"the content encoding {encoding!r} is not understood; use gzip or none")
     return body
 
 
-class KeyRing:
-    """Write keys and the sources that they belong to."""
+def _system_us() -> int:
+    return time.time_ns() // 1_000
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
-        self._sources = dict(sources)
+
+class KeyRing:
+    """Hashes of write keys and the sources that they belong to."""
+
+    def __init__(self, sources: Mapping[str, str], now_us: Callable[[], int] = _system_us) -> None:
+        self._now_us = now_us
+        self.replace({hashed(key): (source_id, None) for key, source_id in sources.items()})
+
+    def replace(self, keys: Mapping[bytes, tuple[str, int | None]]) -> None:
+        """Hash of a key -> (source id, until when it counts in microseconds of system time, null for ever)."""
+        self._keys = dict(keys)
 
     def source_of(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> str:
         """Source of a call by its key; Unauthorized without a known one.
@@ -52,17 +69,25 @@ class KeyRing:
             query.get("writekey"),
             query.get("writeKey"),
         ):
-            source = self._sources.get(key) if key else None
+            source = self.source_of_key(key)
             if source is not None:
                 return source
-        source = self._sources.get(write_key_of(body) or "")
+        source = self.source_of_key(write_key_of(body))
         if source is None:
             raise Unauthorized("the write key is missing or unknown; check the key of this source")
         return source
 
     def source_of_key(self, key: str | None) -> str | None:
-        """Source of a bare key."""
-        return self._sources.get(key) if key else None
+        """Source of a bare key; None when it is unknown or has expired."""
+        found = self._keys.get(hashed(key)) if key else None
+        if found is None or (found[1] is not None and found[1] <= self._now_us()):
+            return None
+        return found[0]
+
+
+def hashed(key: str) -> bytes:
+    """As what a write key is kept."""
+    return hashlib.sha256(key.encode()).digest()
 
 
 def basic_user(authorization: str | None) -> str | None:

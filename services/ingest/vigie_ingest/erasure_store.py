@@ -25,7 +25,7 @@ TABLES = (
 )
 WITHOUT_PERSONS = frozenset(
     {"meta", "receipts", "duplicates", "notes", "counters", "arrivals", "erasures", "quarantine", "recent"}
-)
+) | {"sources", "source_keys"}
 """Hashes, numbers and counts; `recent`, `quarantine` and `arrivals` are treated on their own."""
 
 _log = SqliteLogWriter(LOG)

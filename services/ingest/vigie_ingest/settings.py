@@ -11,7 +11,9 @@ class Settings:
     """Each field is the environment variable `VIGIE_` + its name in capitals.
 
     `ingest_write_keys`: `KEY=SOURCE_ID`, comma separated. `ingest_queue_events`: events that may wait for the writer
-    before senders are told to come back (429). `ingest_max_body_bytes` bounds a body before and after decompression.
+    before senders are told to come back (429), `ingest_queue_bytes` the same of bodies that are not answered yet; a
+    source may hold as much as is free. `ingest_max_body_bytes` bounds a body before and after decompression,
+    `ingest_max_batch_events` the events in it.
     `ingest_source_secrets`: `SOURCE_ID=SECRET`, by which webhooks of HubSpot, Salesforce and Zoho are known; a source
     may have several while they are changed. `ingest_public_url`: the address under which HubSpot reaches this service
     (it signs it), such as `https://events.example.com`. `ingest_customer_fields`: what records of other systems call
@@ -28,12 +30,20 @@ class Settings:
     ingest_host: str = "127.0.0.1"
     ingest_port: int = 8701
     ingest_queue_events: int = 20_000
+    ingest_queue_bytes: int = 128_000_000
     ingest_max_body_bytes: int = 5_000_000
+    ingest_max_batch_events: int = 20_000
     ingest_unset_denied: tuple[str, ...] = ()
     ingest_source_secrets: tuple[str, ...] = ()
     ingest_public_url: str = ""
     ingest_customer_fields: tuple[str, ...] = ("customer_id",)
     ingest_keys: Path | None = None
+
+    def queue(self) -> tuple[int, int]:
+        """Events and bytes that may wait; InvalidInput when a body of the largest size would find no room."""
+        if self.ingest_queue_bytes < 4 * self.ingest_max_body_bytes:
+            raise InvalidInput("VIGIE_INGEST_QUEUE_BYTES must be at least four times VIGIE_INGEST_MAX_BODY_BYTES")
+        return self.ingest_queue_events, self.ingest_queue_bytes
 
     @property
     def keys(self) -> Path:

@@ -14,7 +14,8 @@ from vigie_kit.clock import Clock
 from vigie_kit.logs import get
 
 from vigie_ingest import signatures
-from vigie_ingest.answers import RETRY_AFTER_SECONDS, refused
+from vigie_ingest.admission import Admission
+from vigie_ingest.answers import refused, retry_after
 from vigie_ingest.appender import Item
 from vigie_ingest.bodies import BodyTooLarge, KeyRing, basic_user, read_body
 from vigie_ingest.domain import Refusal
@@ -22,7 +23,6 @@ from vigie_ingest.messages import Normaliser
 from vigie_ingest.settings import Settings
 from vigie_ingest.shapes import cloudevents, hubspot, mparticle, salesforce, tealium, zoho
 from vigie_ingest.shapes.envelope import Envelope, Items, Origin, Rejected, plain
-from vigie_ingest.writer import Writer
 
 PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 _TEALIUM = ("/event", "/v3/collect/event", "/v3/collect/regional/event")
@@ -57,10 +57,12 @@ class Config:
 class Shapes:
     """mParticle, Tealium, CloudEvents, HubSpot, Salesforce, Zoho; answered after the synced commit."""
 
-    def __init__(self, keys: KeyRing, normaliser: Normaliser, writer: Writer, clock: Clock, config: Config) -> None:
+    def __init__(
+        self, keys: KeyRing, normaliser: Normaliser, admission: Admission, clock: Clock, config: Config
+    ) -> None:
         self._keys = keys
         self._normaliser = normaliser
-        self._writer = writer
+        self._admission = admission
         self._clock = clock
         self._config = config
 
@@ -86,7 +88,7 @@ class Shapes:
         try:
             body = await self._body(request)
             source_id = self._mparticle_source(basic_user(request.headers.get("authorization")))
-            await self._take(mparticle.read(body, self._origin(source_id)), source_id)
+            await self._take(request, mparticle.read(body, self._origin(source_id)), source_id)
             return Response(status_code=202)
         except VigieError as error:
             return _mparticle_error(error)
@@ -107,7 +109,7 @@ class Shapes:
             fields = {name: value for name, value in request.query_params.items() if name != _WRITE_KEY}
             body = msgspec.json.encode({**request.path_params, **fields})
             source_id = self._source_of(*_keys(request), _datasource(request), fields.get("tealium_datasource"))
-            await self._take(tealium.read(body, self._origin(source_id)), source_id)
+            await self._take(request, tealium.read(body, self._origin(source_id)), source_id)
             return _pixel()
         except VigieError as error:
             return refused(error)
@@ -116,7 +118,7 @@ class Shapes:
         try:
             body = await self._body(request)
             source_id = self._source_of(*_keys(request), _datasource(request), tealium.datasource(body))
-            await self._take(read(body, self._origin(source_id)), source_id)
+            await self._take(request, read(body, self._origin(source_id)), source_id)
             return _success()
         except VigieError as error:
             return refused(error)
@@ -126,7 +128,7 @@ class Shapes:
         try:
             body = await self._body(request)
             source_id = self._source_of(*_keys(request), request.query_params.get("access_token"))
-            await self._take(cloudevents.read(body, self._origin(source_id, request.headers)), source_id)
+            await self._take(request, cloudevents.read(body, self._origin(source_id, request.headers)), source_id)
             return _success()
         except cloudevents.UnsupportedMedia as error:
             return JSONResponse({"code": error.code, "message": error.message}, status_code=415)
@@ -146,7 +148,7 @@ class Shapes:
             source_id, secrets = self._secrets(request)
             now_ms = time.time_ns() // 1_000_000
             signatures.check_hubspot(secrets, request.headers, request.method, self._uri(request), body, now_ms)
-            await self._take(hubspot.read(body, self._origin(source_id)), source_id)
+            await self._take(request, hubspot.read(body, self._origin(source_id)), source_id)
             return _success()
         except VigieError as error:
             return refused(error)
@@ -164,7 +166,7 @@ class Shapes:
                 signatures.check_marketing_cloud(secrets, signature, body)
             else:
                 signatures.check_token(secrets, _tokens(request), "as ?token= in the endpoint's URL or as Bearer")
-            await self._take(salesforce.read(body, self._origin(source_id)), source_id)
+            await self._take(request, salesforce.read(body, self._origin(source_id)), source_id)
             return Response(salesforce.ACKNOWLEDGED, media_type="text/xml") if salesforce.is_soap(body) else _success()
         except VigieError as error:
             return refused(error)
@@ -176,7 +178,7 @@ class Shapes:
             source_id, secrets = self._secrets(request)
             given = (zoho.token(body), *_tokens(request))
             signatures.check_token(secrets, given, "as the channel's `token`, as ?token= or as Bearer")
-            await self._take(zoho.read(body, self._origin(source_id)), source_id)
+            await self._take(request, zoho.read(body, self._origin(source_id)), source_id)
             return _success()
         except VigieError as error:
             return refused(error)
@@ -193,12 +195,11 @@ class Shapes:
     async def _body(self, request: Request) -> bytes:
         return await read_body(request, self._config.body_limit)
 
-    async def _take(self, items: Items, source_id: str) -> None:
+    async def _take(self, request: Request, items: Items, source_id: str) -> None:
         """Drafts and refusals to the writer; returns when they are on disk."""
         received_us = self._clock.now_us()
         drafted = [self._drafted(item, source_id, received_us) for item in items]
-        if drafted:
-            await self._writer.submit(drafted)
+        await self._admission.submit(request, source_id, drafted)
 
     def _drafted(self, item: Envelope | Rejected, source_id: str, received_us: int) -> Item:
         if isinstance(item, Rejected):
@@ -285,6 +286,6 @@ def _mparticle_error(error: VigieError) -> Response:
         413: "REQUEST_TOO_LARGE",
         429: "TOO_MANY_REQUESTS",
     }.get(status)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.retryable else None
+    headers = {"Retry-After": retry_after(error)} if error.retryable else None
     body = {"errors": [{"code": code or error.code, "message": error.message}]}
     return JSONResponse(body, status_code=status, headers=headers)

@@ -16,7 +16,7 @@ from vigie_contracts.events import mark_of
 from vigie_kit.database import open_engine, transaction
 from vigie_kit.sqlite_log import SqliteLogWriter
 
-from vigie_ingest import arrival_store, link_store, quarantine_store
+from vigie_ingest import arrival_store, link_store, quarantine_store, source_store
 from vigie_ingest.identity import Identity, Member, Party
 
 DATABASE = "ingest.db"
@@ -59,6 +59,7 @@ _DDL = (
     " done INTEGER NOT NULL) WITHOUT ROWID",
     *arrival_store.DDL,
     *link_store.DDL,
+    *source_store.DDL,
 )
 
 _LATER = (

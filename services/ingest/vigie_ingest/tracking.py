@@ -15,11 +15,11 @@ from vigie_contracts.errors import NotFound, VigieError
 from vigie_kit.clock import Clock
 from vigie_kit.logs import get
 
+from vigie_ingest.admission import Admission
 from vigie_ingest.answers import Acknowledged, refused
 from vigie_ingest.appender import Item
 from vigie_ingest.bodies import KeyRing, read_body
 from vigie_ingest.messages import Normaliser
-from vigie_ingest.writer import Writer
 
 CALLS = {
     "track": "track", "t": "track", "identify": "identify", "i": "identify", "page": "page", "p": "page",
@@ -42,14 +42,14 @@ class Tracking:
         self,
         keys: KeyRing,
         normaliser: Normaliser,
-        writer: Writer,
+        admission: Admission,
         clock: Clock,
         body_limit: int,
         public_url: str,
     ) -> None:
         self._keys = keys
         self._normaliser = normaliser
-        self._writer = writer
+        self._admission = admission
         self._clock = clock
         self._body_limit = body_limit
         self._public_url = public_url
@@ -107,8 +107,7 @@ class Tracking:
                 items = self._normaliser.batch(body, source_id, received_us)
             else:
                 items = self._normaliser.single(body, kind, source_id, received_us)
-            if items:
-                await self._writer.submit(items)
+            await self._admission.submit(request, source_id, items)
             return Acknowledged()
         except VigieError as error:
             return refused(error)
