@@ -306,6 +306,43 @@ def test_an_event_changes_what_the_graph_says_within_seconds(bank):
     assert found["profile"]["attributes"] == [{"name": "age_band", "text": "25-34"}]
 
 
+def test_a_source_is_made_limited_rotated_and_disabled_through_the_graph(bank):
+    system, _ = bank
+    made = system.graphql(
+        """mutation { sourceCreate(input: {sourceId: "branch", origins: ["https://a.example"], eventsPerSecond: 5}) {
+        writeKey source { origins eventsPerSecond weight } errors { code } } }"""
+    )["data"]["sourceCreate"]
+    assert made["source"] == {"origins": ["https://a.example"], "eventsPerSecond": 5, "weight": 1}
+
+    def sent(key: str, event_id: str) -> int:
+        body = {"type": "page", "userId": "walker-3", "messageId": event_id}
+        url = f"{system.addresses['ingest']}/v1/page"
+        return httpx.post(url, json=body, auth=(key, ""), trust_env=False, timeout=30).status_code
+
+    rotate = """mutation { sourceKeyRotate(sourceId: "branch", overlapSeconds: 0) {
+        writeKey source { keys { expired } } errors { code } } }"""
+    assert sent(made["writeKey"], "b-1") == 200
+    rotated = system.graphql(rotate)["data"]["sourceKeyRotate"]
+    assert rotated["source"]["keys"] == [{"expired": True}, {"expired": False}]
+    assert (sent(made["writeKey"], "b-2"), sent(rotated["writeKey"], "b-2")) == (401, 200)
+    change = """mutation { sourceUpdate(input: {sourceId: "branch", eventsPerSecond: null}) {
+        source { origins eventsPerSecond } errors { code } } }"""
+    assert system.graphql(change)["data"]["sourceUpdate"]["source"] == {
+        "origins": ["https://a.example"],
+        "eventsPerSecond": None,
+    }
+    off = "mutation($id: String!) { sourceDisable(sourceId: $id) { source { disabledAt } errors { code path } } }"
+    assert system.graphql(off, id="branch")["data"]["sourceDisable"]["source"]["disabledAt"]
+    assert sent(rotated["writeKey"], "b-3") == 403
+    assert system.graphql(off, id="nobody")["data"]["sourceDisable"] == {
+        "source": None,
+        "errors": [{"code": "NOT_FOUND", "path": ["sourceId"]}],
+    }
+    listed = system.graphql("{ sources { sourceId keys { bootstrap } } }")["data"]["sources"]
+    assert [row["sourceId"] for row in listed] == ["branch", "default"]
+    assert listed[1]["keys"] == [{"bootstrap": True}]
+
+
 def _active(customer: dict[str, Any] | None) -> dict[str, Any] | None:
     active = customer and customer["engagement"] and customer["engagement"]["activeDays"] == 1
     return customer if active else None

@@ -12,6 +12,7 @@ from vigie_gateway.graph.churn import ChurnAssessment
 from vigie_gateway.graph.errors import ErrorCode, FieldError, UserError
 from vigie_gateway.graph.events import EventQuarantineReleasePayload, released
 from vigie_gateway.graph.scalars import Info
+from vigie_gateway.graph.sources import SourceMutation
 from vigie_gateway.identifiers import local_id
 
 
@@ -34,7 +35,7 @@ class CustomerScoreRefreshPayload:
 
 
 @strawberry.type(description="Writes.")
-class Mutation:
+class Mutation(SourceMutation):
     @strawberry.mutation(description="Have a customer scored again soon. The same key asks once.")
     async def customer_score_refresh(
         self, info: Info, id: strawberry.ID, idempotency_key: str | None = None

@@ -24,6 +24,7 @@ COMMANDS = {
     "models": "vigie_cli.commands.models:models",
     "promote": "vigie_cli.commands.models:promote",
     "rollback": "vigie_cli.commands.models:rollback",
+    "sources": "vigie_cli.commands.sources:sources",
     "quarantine": "vigie_cli.commands.quarantine:quarantine",
     "identity": "vigie_cli.commands.identity:identity",
     "erase": "vigie_cli.commands.privacy:erase",
