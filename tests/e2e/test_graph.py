@@ -161,12 +161,19 @@ def test_a_quarantined_event_is_found_mended_and_released(bank):
     assert (still.returncode, "still in quarantine (bad_number)" in still.stdout) == (1, True)
 
     release = """mutation($number: Int!, $event: String) { eventQuarantineRelease(number: $number, event: $event) {
-        receipt { verdict effectiveAt } errors { code message } } }"""
+        already receipt { verdict effectiveAt } errors { code message } } }"""
     mended = json.dumps({**bad, "properties": {"amount": 12.5, "direction": "out"}})
     told = system.graphql(release, number=listed["id"], event=mended)["data"]["eventQuarantineRelease"]
     assert (told["errors"], told["receipt"]["verdict"]) == ([], "ACCEPTED")
     again = system.graphql(release, number=listed["id"])["data"]["eventQuarantineRelease"]
-    assert [error["code"] for error in again["errors"]] == ["CONFLICT"]
+    assert (again["errors"], again["receipt"]["verdict"], again["already"]) == ([], "ACCEPTED", True)
+    query = """{ quarantine(first: 1, code: "bad_number", state: RELEASED) { edges { node { number eventId logNumber } }
+        pageInfo { hasNextPage } } quarantineCounts { source code waiting released } }"""
+    told = system.graphql(query)["data"]
+    (edge,) = told["quarantine"]["edges"]
+    assert (edge["node"]["number"], edge["node"]["eventId"]) == (listed["id"], "mend-me")
+    assert edge["node"]["logNumber"] > 0
+    assert {"source": "default", "code": "bad_number", "waiting": 0, "released": 1} in told["quarantineCounts"]
     assert "released" in system.vigie("quarantine", "list").stdout
     assert system.graphql(receipt, id="nobody sent this")["data"]["receipt"]["verdict"] == "UNKNOWN"
 

@@ -3,6 +3,7 @@
 from enum import Enum
 
 import strawberry
+from vigie_contracts.errors import VigieError
 
 
 @strawberry.enum(description="What went wrong; stable.")
@@ -25,3 +26,9 @@ class UserError:
 @strawberry.type(description="An input is wrong or cannot be served.")
 class FieldError(UserError):
     pass
+
+
+def errors_of(error: VigieError, path: str) -> list[UserError]:
+    """An error as the `errors` of a payload; UNAVAILABLE for one that callers cannot mend."""
+    code = ErrorCode(error.code) if error.code in ErrorCode.__members__ else ErrorCode.UNAVAILABLE
+    return [FieldError(code=code, message=error.message, path=[path])]

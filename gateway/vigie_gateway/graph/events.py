@@ -1,18 +1,13 @@
-"""Events by their id: what became of one, and releasing one from quarantine."""
+"""Events by their id: what became of one."""
 
 from datetime import datetime
 from enum import Enum
-from typing import Any
 from urllib.parse import quote
 
-import msgspec
 import strawberry
-from vigie_contracts.errors import InvalidInput, VigieError
 from vigie_contracts.instants import parse_instant
-from vigie_contracts.quarantine import ReleaseAnswer, ReleaseRequest
 from vigie_contracts.receipts import Receipt
 
-from vigie_gateway.graph.errors import ErrorCode, FieldError, UserError
 from vigie_gateway.graph.scalars import Info, maybe_instant
 
 
@@ -39,12 +34,6 @@ class EventReceipt:
     notes: list[str] = strawberry.field(description="What was noticed beside it, such as a shared device.")
 
 
-@strawberry.type(description="The outcome of releasing an event from quarantine.")
-class EventQuarantineReleasePayload:
-    receipt: EventReceipt | None = strawberry.field(description="What became of the event.")
-    errors: list[UserError] = strawberry.field(description="Empty when it counts now.")
-
-
 async def receipt_of(info: Info, event_id: str) -> EventReceipt:
     """The verdict on an event."""
     found = await info.context.services.get("ingest", f"/v1/receipts/{quote(event_id, safe='')}", Receipt)
@@ -61,35 +50,6 @@ async def receipt_of(info: Info, event_id: str) -> EventReceipt:
         reason=found.reason,
         notes=found.notes,
     )
-
-
-async def released(info: Info, number: int, event: str | None) -> EventQuarantineReleasePayload:
-    """Release an event as it lies there, or mended."""
-    try:
-        request = ReleaseRequest(id=number, event=_mended(event))
-        answer = await info.context.services.post("ingest", "/internal/quarantine/release", request, ReleaseAnswer)
-        receipt = await receipt_of(info, answer.event_id)
-    except VigieError as error:
-        code = ErrorCode(error.code) if error.code in ErrorCode.__members__ else ErrorCode.UNAVAILABLE
-        return EventQuarantineReleasePayload(receipt=None, errors=[_error(code, error.message)])
-    why: list[UserError] = (
-        [] if answer.verdict == "accepted" else [_error(ErrorCode.VALIDATION_FAILED, answer.reason or "")]
-    )
-    return EventQuarantineReleasePayload(receipt=receipt, errors=why)
-
-
-def _mended(event: str | None) -> dict[str, Any] | None:
-    if event is None:
-        return None
-    try:
-        found: dict[str, Any] = msgspec.json.decode(event, type=dict)
-    except msgspec.DecodeError as error:
-        raise InvalidInput(f"the mended event is no JSON object: {error}") from error
-    return found
-
-
-def _error(code: ErrorCode, message: str) -> FieldError:
-    return FieldError(code=code, message=message, path=["number"])
 
 
 def _instant(text: str | None) -> datetime | None:

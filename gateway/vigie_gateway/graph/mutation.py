@@ -5,12 +5,12 @@ import uuid
 import msgspec
 import strawberry
 from vigie_contracts import reads
-from vigie_contracts.errors import VigieError
+from vigie_contracts.errors import NotFound, VigieError
 
 from vigie_gateway.graph import churn
 from vigie_gateway.graph.churn import ChurnAssessment
-from vigie_gateway.graph.errors import ErrorCode, FieldError, UserError
-from vigie_gateway.graph.events import EventQuarantineReleasePayload, released
+from vigie_gateway.graph.errors import UserError, errors_of
+from vigie_gateway.graph.quarantine import QuarantineMutation
 from vigie_gateway.graph.scalars import Info
 from vigie_gateway.graph.sources import SourceMutation
 from vigie_gateway.identifiers import local_id
@@ -35,7 +35,7 @@ class CustomerScoreRefreshPayload:
 
 
 @strawberry.type(description="Writes.")
-class Mutation(SourceMutation):
+class Mutation(QuarantineMutation, SourceMutation):
     @strawberry.mutation(description="Have a customer scored again soon. The same key asks once.")
     async def customer_score_refresh(
         self, info: Info, id: strawberry.ID, idempotency_key: str | None = None
@@ -44,7 +44,7 @@ class Mutation(SourceMutation):
             customer_id = local_id(id, "Customer")
             known = await info.context.loaders.customers.load(customer_id)
             if known is None:
-                return _refused(ErrorCode.NOT_FOUND, "there is no such customer")
+                raise NotFound("there is no such customer")
             request = _RefreshRequest(
                 customer_id=known.customer_id, idempotency_key=idempotency_key or uuid.uuid4().hex
             )
@@ -53,21 +53,8 @@ class Mutation(SourceMutation):
                 "scoring", "/internal/scores", reads.ScoresRequest(customer_ids=[known.customer_id]), reads.ScoresAnswer
             )
         except VigieError as error:
-            code = ErrorCode(error.code) if error.code in ErrorCode.__members__ else ErrorCode.UNAVAILABLE
-            return _refused(code, error.message)
+            return CustomerScoreRefreshPayload(assessment=None, errors=errors_of(error, "id"))
         key = churn.primary(info)
         standing = [row for row in found.scores if row.assessment.definition == key]
         shown = [churn.assessment(row.assessment, info.context.texts, row.change_7_days) for row in standing]
         return CustomerScoreRefreshPayload(assessment=shown[0] if shown else None, errors=[])
-
-    @strawberry.mutation(
-        description="Check a quarantined event again, mended if `event` (JSON, with its `type`) is given, and take it."
-    )
-    async def event_quarantine_release(
-        self, info: Info, number: int, event: str | None = None
-    ) -> EventQuarantineReleasePayload:
-        return await released(info, number, event)
-
-
-def _refused(code: ErrorCode, message: str) -> CustomerScoreRefreshPayload:
-    return CustomerScoreRefreshPayload(assessment=None, errors=[FieldError(code=code, message=message, path=["id"])])

@@ -22,6 +22,7 @@ from vigie_gateway.graph.customer import (
 from vigie_gateway.graph.events import EventReceipt, receipt_of
 from vigie_gateway.graph.offers import Offer, offer
 from vigie_gateway.graph.paging import Connection, checked_first, connection
+from vigie_gateway.graph.quarantine import QuarantineQuery
 from vigie_gateway.graph.scalars import Cursor, Info, Locale
 from vigie_gateway.graph.sources import SourceQuery
 from vigie_gateway.identifiers import from_global, local_id
@@ -95,7 +96,7 @@ class RateLimit:
 
 
 @strawberry.type(description="Reads.")
-class Query(SourceQuery):
+class Query(QuarantineQuery, SourceQuery):
     @strawberry.field(description="What became of an event, by its source's id.")
     async def receipt(self, info: Info, event_id: str) -> EventReceipt | None:
         return await receipt_of(info, event_id)

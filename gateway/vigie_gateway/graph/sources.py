@@ -8,7 +8,7 @@ from vigie_contracts import sources
 from vigie_contracts.errors import VigieError
 from vigie_contracts.instants import from_micros, parse_instant
 
-from vigie_gateway.graph.errors import ErrorCode, FieldError, UserError
+from vigie_gateway.graph.errors import UserError, errors_of
 from vigie_gateway.graph.scalars import Info
 
 PATH = "/internal/sources"
@@ -129,12 +129,6 @@ async def _changed(info: Info, name: str, asked: object, path: str) -> SourcePay
     except VigieError as error:
         return SourcePayload(source=None, errors=errors_of(error, path))
     return SourcePayload(source=_source(row), errors=[])
-
-
-def errors_of(error: VigieError, path: str) -> list[UserError]:
-    """An error as the `errors` of a payload; UNAVAILABLE for one that callers cannot mend."""
-    code = ErrorCode(error.code) if error.code in ErrorCode.__members__ else ErrorCode.UNAVAILABLE
-    return [FieldError(code=code, message=error.message, path=[path])]
 
 
 def _source(row: sources.SourceRow) -> EventSource:

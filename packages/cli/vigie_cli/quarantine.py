@@ -12,10 +12,16 @@ PATH = "/internal/quarantine"
 
 
 def events(
-    system: Connection, *, source: str | None, code: str | None, before: int | None, limit: int
+    system: Connection,
+    *,
+    source: str | None = None,
+    code: str | None = None,
+    state: str | None = None,
+    before: int | None = None,
+    limit: int,
 ) -> list[QuarantinedEvent]:
     """Newest first."""
-    asked = {"source": source, "code": code, "before": before, "limit": limit}
+    asked = {"source": source, "code": code, "state": state, "before": before, "limit": limit}
     query = urlencode({name: value for name, value in asked.items() if value is not None})
     client = system.client("ingest")
     try:
@@ -26,7 +32,7 @@ def events(
 
 def event(system: Connection, number: int) -> QuarantinedEvent:
     """One by its id; NotFound."""
-    found = events(system, source=None, code=None, before=number + 1, limit=1)
+    found = events(system, before=number + 1, limit=1)
     if not found or found[0].id != number:
         raise NotFound(f"there is no event {number} in quarantine; `vigie quarantine list` shows what is")
     return found[0]

@@ -6,7 +6,11 @@ import msgspec
 
 
 class QuarantinedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as it was sent, whole. `released_at`: since when a good copy of it counts, or null."""
+    """An event as it was sent, whole (`body`), and the `message` that a release reads and a person mends.
+
+    The message of a batch or of a call to `/v1/track` has what the batch or the path said; that of another vendor's
+    shape is a call of the tracking API. `released_at`: since when a good copy of it counts, at `number` of the log.
+    """
 
     id: int
     source_id: str
@@ -15,7 +19,9 @@ class QuarantinedEvent(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     reason: str
     body: str
+    message: str
     released_at: str | None = None
+    number: int | None = None
 
 
 class QuarantineCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,11 +44,15 @@ class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReleaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """`accepted`: it counts from now on, at `number` of the log. `quarantined`: nothing changed; `reason` says why."""
+    """`accepted`: it counts at `number` of the log. `quarantined`: nothing changed; `reason` says why.
+
+    `already`: a good copy counted before, by an earlier release or from the sender.
+    """
 
     id: int
     event_id: str
     verdict: Literal["accepted", "quarantined"]
     number: int | None = None
+    already: bool = False
     code: str | None = None
     reason: str | None = None

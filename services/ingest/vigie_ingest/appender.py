@@ -39,8 +39,8 @@ class _Group:
     sealer: Sealer
     payloads: list[bytes] = field(default_factory=list)
     accepted: list[tuple[int, int, int, int, str | None]] = field(default_factory=list)
-    quarantined: list[tuple[int, str, str, int, str, str, bytes]] = field(default_factory=list)
-    released: list[int] = field(default_factory=list)
+    quarantined: list[tuple[int, Refusal]] = field(default_factory=list)
+    released: list[tuple[int, int]] = field(default_factory=list)
     hashes: list[int] = field(default_factory=list)
     duplicates: list[int] = field(default_factory=list)
     notes: list[tuple[int, str]] = field(default_factory=list)
@@ -206,9 +206,9 @@ def _place(group: _Group, item: Item, value: int, taken: dict[int, _Taken], quar
         return DUPLICATE
     if isinstance(item, Refusal):
         return _quarantine(group, item, value, taken, quarantine_id)
-    if earlier is not None and earlier.number < 0:
-        group.released.append(-earlier.number)
     _accept(group, item, value)
+    if earlier is not None and earlier.number < 0:
+        group.released.append((-earlier.number, group.first + len(group.payloads) - 1))
     taken[value] = _Taken(len(group.payloads), item.received_at_us)
     return len(group.payloads)
 
@@ -229,8 +229,7 @@ def _is_duplicate(item: Item, earlier: _Taken) -> bool:
 
 def _quarantine(group: _Group, item: Refusal, value: int, taken: dict[int, _Taken], first_id: int) -> int:
     number = first_id + len(group.quarantined)
-    row = (number, item.source_id, item.event_id, item.received_at_us, item.code, item.reason, item.body)
-    group.quarantined.append(row)
+    group.quarantined.append((number, item))
     group.hashes.append(value)
     taken[value] = _Taken(-number, item.received_at_us)
     return -number

@@ -30,7 +30,10 @@ class Unacceptable(InvalidInput):
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as it was sent, whole, and why it was not accepted."""
+    """An event as it was sent, whole, and why it was not accepted.
+
+    `message`: what the sender meant, as a message of the tracking API that stands alone; empty when the body is that.
+    """
 
     source_id: str
     event_id: str
@@ -38,6 +41,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     reason: str
     body: bytes
+    message: bytes = b""
 
 
 class Times(NamedTuple):

@@ -96,7 +96,15 @@ class Persons:
         )
         sections["quarantine"] = Section(
             what="What was sent about the person and could not be accepted, as it was sent.",
-            rows=[{"source_id": row[1], "event_id": row[2], "body": row[3].decode(errors="replace")} for row in bodies],
+            rows=[
+                {
+                    "source_id": row[1],
+                    "event_id": row[2],
+                    "body": row[3].decode(errors="replace"),
+                    "message": (row[4] or row[3]).decode(errors="replace"),
+                }
+                for row in bodies
+            ],
         )
         return SubjectData(sections=sections)
 
@@ -130,7 +138,7 @@ class Persons:
 
     def quarantined(
         self, connection: Connection, ids: dict[str, Ids], found: _Found
-    ) -> list[tuple[int, str, str, bytes]]:
+    ) -> list[tuple[int, str, str, bytes, bytes]]:
         """Quarantined events that name an identity of the members or a personal attribute's value.
 
         Those too whose good copy is theirs: what was sent first may name nobody.
@@ -147,7 +155,11 @@ class Persons:
         names = Names(identities, values)
         theirs = {(record.source_id, record.event_id) for _, record in found.records if isinstance(record, Event)}
         rows = erasure_store.quarantined(connection)
-        return [row for row in rows if (row[1], row[2]) in theirs or names.stand_in(row[1], row[3])]
+        return [
+            row
+            for row in rows
+            if (row[1], row[2]) in theirs or any(names.stand_in(row[1], text) for text in row[3:] if text)
+        ]
 
     def _section(self, connection: Connection, ids: dict[str, Ids], table: Table) -> Section:
         """A table's rows with the member's public id, and with what is sealed in them opened."""

@@ -106,9 +106,9 @@ def attribute_rows(connection: Connection, ids: Mapping[str, Ids]) -> list[tuple
     return [tuple(row) for row in connection.exec_driver_sql(sql, (_json(ids[NUMBERS]),))]
 
 
-def quarantined(connection: Connection) -> list[tuple[int, str, str, bytes]]:
-    """(id, source_id, event_id, body) of all that is kept in quarantine."""
-    sql = "SELECT id, source_id, event_id, body FROM quarantine WHERE code != ? ORDER BY id"
+def quarantined(connection: Connection) -> list[tuple[int, str, str, bytes, bytes]]:
+    """(id, source_id, event_id, body, message) of all that is kept in quarantine."""
+    sql = "SELECT id, source_id, event_id, body, message FROM quarantine WHERE code != ? ORDER BY id"
     return [tuple(row) for row in connection.exec_driver_sql(sql, (ERASED_CODE,))]
 
 
@@ -117,7 +117,8 @@ def blank(connection: Connection, rows: Iterable[tuple[int, str, str]]) -> None:
     parameters = [(mark_of(source_id, event_id), ERASED_CODE, number) for number, source_id, event_id in rows]
     if parameters:
         connection.exec_driver_sql(
-            "UPDATE quarantine SET event_id = ?, code = ?, reason = '', body = x'' WHERE id = ?", parameters
+            "UPDATE quarantine SET event_id = ?, code = ?, reason = '', body = x'', message = x'' WHERE id = ?",
+            parameters,
         )
 
 

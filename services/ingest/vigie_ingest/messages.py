@@ -107,7 +107,8 @@ class Normaliser:
         try:
             return self._draft(message, message.type, None, None, source_id, received_us)
         except Unacceptable as error:
-            return _refusal(error, source_id, _id_of(msgspec.json.encode(message)), received_us, body)
+            meant = _meant(message)
+            return _refusal(error, source_id, _id_of(meant), received_us, body, meant)
 
     def imported(self, record: ImportRecord, source_id: str, now_us: int) -> Draft | Refusal:
         """A file's record, by the same rules."""
@@ -129,7 +130,8 @@ class Normaliser:
             message = _message(body)
             return self._draft(message, kind or message.type, _instant(sent_at), context, source_id, received)
         except Unacceptable as error:
-            return _refusal(error, source_id, _id_of(body), received, body)
+            meant = _standing_alone(body, kind, sent_at, context)
+            return _refusal(error, source_id, _id_of(body), received, body, meant)
 
     def _draft(
         self,
@@ -283,7 +285,30 @@ def _id_of(body: bytes) -> str:
         return secrets.token_hex(16)
 
 
-def _refusal(error: Unacceptable, source_id: str, event_id: str, received_us: int, body: bytes) -> Refusal:
+def _standing_alone(body: bytes, kind: str | None, sent_at: Any, context: dict[str, Any] | None) -> bytes:
+    """A message with what its path and its batch said; empty when they said nothing or it is no JSON object."""
+    said = {"type": kind, "sentAt": sent_at, "context": context}
+    try:
+        found: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return b""
+    own = {key: value for key, value in found.items() if value is not None}
+    whole = {**{key: value for key, value in said.items() if value is not None}, **own}
+    if kind is not None:
+        whole["type"] = kind
+    if context and isinstance(own.get("context"), dict):
+        whole["context"] = _merged(context, own["context"])
+    return b"" if whole == own else msgspec.json.encode(whole)
+
+
+def _meant(message: Message) -> bytes:
+    stated = {key: value for key, value in msgspec.to_builtins(message).items() if value is not None}
+    return msgspec.json.encode(stated)
+
+
+def _refusal(
+    error: Unacceptable, source_id: str, event_id: str, received_us: int, body: bytes, message: bytes = b""
+) -> Refusal:
     return Refusal(
         source_id=source_id,
         event_id=event_id,
@@ -291,6 +316,7 @@ def _refusal(error: Unacceptable, source_id: str, event_id: str, received_us: in
         code=error.reason_code,
         reason=error.message,
         body=body,
+        message=message,
     )
 
 

@@ -52,10 +52,14 @@ class Quarantine:
         limit: int = DEFAULT_ROWS,
         source_id: str | None = None,
         code: str | None = None,
+        state: str | None = None,
     ) -> list[QuarantinedEvent]:
-        """Newest first, with ids below `before`; those that wait and those that were released."""
+        """Newest first, with ids below `before`; `state`: waiting or released, null for both (else InvalidInput)."""
+        if state not in (None, "waiting", "released"):
+            raise InvalidInput(f"state must be waiting or released, not {state!r}")
+        waiting, most = None if state is None else state == "waiting", min(max(limit, 1), MOST_ROWS)
         with reading(self._engine) as connection:
-            rows = quarantine_store.rows(connection, before, min(max(limit, 1), MOST_ROWS), source_id, code)
+            rows = quarantine_store.rows(connection, before, most, source_id, code, waiting)
         return [_told(row) for row in rows]
 
     def counts(self) -> list[QuarantineCount]:
@@ -69,32 +73,35 @@ class Quarantine:
     async def release(self, asked: ReleaseRequest) -> ReleaseAnswer:
         """Check an event again by today's rules and take it when they hold; durable when this answers.
 
-        NotFound without such an event, Conflict when it was released before or its id was accepted otherwise,
+        Asking again answers the same. NotFound without such an event, Conflict when its id is an erased event's,
         InvalidInput when the event given is no message or of another id.
         """
         row = await run_in_threadpool(self._row, asked.id)
+        if row.released_at_us is not None:
+            return _released(row, row.released_number)
         item = self._again(row, asked.event)
         if isinstance(item, Refusal):
             return ReleaseAnswer(
                 id=row.id, event_id=row.event_id, verdict="quarantined", code=item.code, reason=item.reason
             )
         (number,) = await self._writer.submit([item])
-        if number <= 0:
-            raise Conflict(f"the event {row.event_id!r} was accepted before; it counts once")
-        return ReleaseAnswer(id=row.id, event_id=row.event_id, verdict="accepted", number=number)
+        if number > 0:
+            return ReleaseAnswer(id=row.id, event_id=row.event_id, verdict="accepted", number=number)
+        row = await run_in_threadpool(self._row, asked.id)
+        if row.released_at_us is None:
+            raise Conflict(f"the event {row.event_id!r} is a copy of one that was erased; it is never taken again")
+        return _released(row, row.released_number)
 
     def _row(self, number: int) -> QuarantinedRow:
         with reading(self._engine) as connection:
             row = quarantine_store.row(connection, number)
         if row is None:
             raise NotFound(f"there is no event {number} in quarantine; `vigie quarantine list` shows what is")
-        if row.released_at_us is not None:
-            raise Conflict(f"the event {number} was released at {format_instant(row.released_at_us)}")
         return row
 
     def _again(self, row: QuarantinedRow, mended: dict[str, Any] | None) -> Draft | Refusal:
         """By today's rules, under the id and at the arrival that it had."""
-        body = row.body if mended is None else msgspec.json.encode(mended)
+        body = (row.message or row.body) if mended is None else msgspec.json.encode(mended)
         kind = _kind_of(body)
         if kind is None:
             record = _record_of(body)
@@ -118,7 +125,12 @@ class Quarantine:
         asked = request.query_params
         before, limit = whole(asked.get("before")), whole(asked.get("limit"))
         found = await run_in_threadpool(
-            self.events, before, DEFAULT_ROWS if limit is None else limit, asked.get("source"), asked.get("code")
+            self.events,
+            before,
+            DEFAULT_ROWS if limit is None else limit,
+            asked.get("source"),
+            asked.get("code"),
+            asked.get("state"),
         )
         return StructResponse(found)
 
@@ -145,6 +157,10 @@ def _record_of(body: bytes) -> ImportRecord | None:
         return None
 
 
+def _released(row: QuarantinedRow, number: int) -> ReleaseAnswer:
+    return ReleaseAnswer(id=row.id, event_id=row.event_id, verdict="accepted", number=number or None, already=True)
+
+
 def _told(row: QuarantinedRow) -> QuarantinedEvent:
     return QuarantinedEvent(
         id=row.id,
@@ -154,5 +170,7 @@ def _told(row: QuarantinedRow) -> QuarantinedEvent:
         code=row.code,
         reason=row.reason,
         body=row.body.decode(errors="replace"),
+        message=(row.message or row.body).decode(errors="replace"),
         released_at=None if row.released_at_us is None else format_instant(row.released_at_us),
+        number=row.released_number or None,
     )

@@ -124,6 +124,7 @@ def open_database(data: Path) -> Engine:
             connection.exec_driver_sql(statement)
         SqliteLogWriter(LOG).create(connection)
         arrival_store.adopt(connection)
+        quarantine_store.adopt(connection)
         link_store.adopt(connection, f"log_{LOG}")
         connection.exec_driver_sql("COMMIT")
     return engine

@@ -18,17 +18,26 @@ def quarantine() -> None:
 @data_option
 @click.option("--source", help="Of this source only.")
 @click.option("--code", help="For this reason only.")
+@click.option("--state", type=click.Choice(("waiting", "released")), help="Only those that wait, or were released.")
 @click.option("--before", type=int, metavar="ID", help="Older than this one: the next page.")
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an event.")
-def list_(data: Path, source: str | None, code: str | None, before: int | None, limit: int, as_json: bool) -> None:
+def list_(
+    data: Path,
+    source: str | None,
+    code: str | None,
+    state: str | None,
+    before: int | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """Newest first, after the counts by source and reason."""
     from vigie_cli.connection import connect
     from vigie_cli.quarantine import counts, events
     from vigie_cli.screen import Screen
 
     system = connect(data)
-    found = events(system, source=source, code=code, before=before, limit=limit)
+    found = events(system, source=source, code=code, state=state, before=before, limit=limit)
     if as_json:
         for event in found:
             click.echo(msgspec.json.encode(event))
@@ -46,8 +55,9 @@ def list_(data: Path, source: str | None, code: str | None, before: int | None, 
 @quarantine.command()
 @data_option
 @click.argument("number", type=click.IntRange(min=1), metavar="ID")
-def show(data: Path, number: int) -> None:
-    """Print the event as it was sent."""
+@click.option("--sent", is_flag=True, help="As it was sent, byte for byte.")
+def show(data: Path, number: int, sent: bool) -> None:
+    """Print the event: what a release reads, to be mended; --sent prints what was sent."""
     from vigie_cli.connection import connect
     from vigie_cli.quarantine import event
 
@@ -55,7 +65,7 @@ def show(data: Path, number: int) -> None:
     click.echo(
         f"{found.source_id} {found.event_id}, received {found.received_at}: {found.code}. {found.reason}", err=True
     )
-    click.echo(found.body)
+    click.echo(found.body if sent else found.message)
 
 
 @quarantine.command()
@@ -78,7 +88,8 @@ def release(data: Path, numbers: tuple[int, ...], mended: Path | None) -> None:
     for number in numbers:
         answer = released(system, number, body)
         if answer.verdict == "accepted":
-            click.echo(f"{number}: accepted, number {answer.number} of the log of events.")
+            when = "was accepted before" if answer.already else "accepted"
+            click.echo(f"{number}: {when}, number {answer.number} of the log of events.")
         else:
             refused += 1
             click.echo(f"{number}: still in quarantine ({answer.code}): {answer.reason}")
