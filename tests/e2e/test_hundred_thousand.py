@@ -26,7 +26,7 @@ SHORTER = {"gap_days = 3": "gap_days = 1", "horizon_days = 14": "horizon_days = 
 LIVE_BATCHES, BATCH = 100, 100
 PATIENCE = 3_600.0
 COUNT = "{ customers(first: 1) { totalCount } }"
-SCORED = """{ customers(first: 500) { totalCount edges { node { externalId
+SCORED = """{ customers(first: 100) { totalCount edges { node { externalId
     engagement { score } nextBestOffers { __typename }
     churn { __typename ... on ChurnScore { probability band reasons(first: 3) { text } } } } } } }"""
 
