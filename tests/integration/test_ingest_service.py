@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -280,51 +279,6 @@ def _send_until_killed(process: IngestProcess) -> list[int]:
         except httpx.TransportError:
             break
     return acknowledged
-
-
-def test_random_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
-    process = IngestProcess(tmp_path)
-    acknowledged: set[str] = set()
-    stop = threading.Event()
-    started = process.start()
-
-    def stream(sender: int) -> None:
-        number = 0
-        while not stop.is_set():
-            ids = [f"{sender}-{number}-{place}" for place in range(10)]
-            if _deliver(started, {"batch": [track(name, f"u{sender}") for name in ids]}, stop):
-                acknowledged.update(ids)
-            number += 1
-
-    senders = [threading.Thread(target=stream, args=(sender,)) for sender in range(3)]
-    try:
-        for sender in senders:
-            sender.start()
-        for _ in range(4):
-            size = len(acknowledged)
-            until("events under load", lambda floor=size: len(acknowledged) >= floor + 200)  # type: ignore[misc]
-            process.kill()
-            process.start()
-    finally:
-        stop.set()
-        for sender in senders:
-            sender.join()
-        records = process.events()
-        process.kill()
-    counts = Counter(event.event_id for event in records)
-    assert acknowledged <= counts.keys()
-    assert set(counts.values()) == {1}
-
-
-def _deliver(process: IngestProcess, batch: dict[str, Any], stop: threading.Event) -> bool:
-    """Send again until acknowledged, as an SDK does."""
-    while not stop.is_set():
-        try:
-            if process.post("/v1/batch", batch, headers=BASIC).status_code == 200:
-                return True
-        except httpx.TransportError:
-            time.sleep(0.02)
-    return False
 
 
 def test_the_log_is_read_by_position(ingest: IngestProcess) -> None:

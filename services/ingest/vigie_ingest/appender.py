@@ -1,5 +1,6 @@
 """One durable transaction for a group of drafts: deduplicate, find members, stamp, append, keep the projections."""
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from vigie_ingest.store import Connection, Engine
 
 SETTLE_IDLE_AT = 2_000
 SETTLE_ANYWAY_AT = 50_000
+ROOM_BYTES = 8_000_000
+"""What must be free, after a write failed, before the service is ready again: the largest body twice over."""
 DUPLICATE = 0
 
 Item = Draft | Refusal
@@ -64,6 +67,7 @@ class Appender:
         self._sealer = sealer
         self._resolver = Resolver(rules, sealer.keys.mint)
         self._arrivals = Book()
+        self._folder = run_dir.parent
         self._log = SqliteLogWriter(store.LOG)
         self._notifier = Notifier(run_dir, store.LOG)
         with engine.connect() as connection:
@@ -104,6 +108,14 @@ class Appender:
         self._known_us, self.end = now_us, first
         self._notifier.notify()
         return UndoAnswer(number=first, undoes=number, known_at_us=now_us, moves=record.moves)
+
+    def probe(self) -> None:
+        """Write what is there already, durably; OSError or a database's error when a group might not be written now."""
+        free = shutil.disk_usage(self._folder).free
+        if free < ROOM_BYTES:
+            raise OSError(f"the disk has {free:,} bytes left; {ROOM_BYTES:,} are needed")
+        with transaction(self._engine) as connection:
+            store.put_meta(connection, "known_at_us", self._known_us)
 
     def settle(self, idle: bool) -> None:
         """Sort what is recent into its trees when there is enough of it, sooner when nobody waits."""

@@ -48,6 +48,7 @@ class Writer:
         self._waiting = 0
         self._condition = threading.Condition()
         self._stopping = False
+        self._failed = False
         self._worker = Worker("ingest-writer", self._step, self._wait)
 
     def start(self) -> None:
@@ -113,13 +114,18 @@ class Writer:
             return True
         jobs = self._take()
         if not jobs:
+            if self._failed:
+                self._appender.probe()
+                self._failed = False
             self._appender.settle(idle=True)
             return False
         try:
             verdicts = self._written(jobs)
         except Exception:
+            self._failed = True
             _answer([(job, None) for job in jobs])
             raise
+        self._failed = False
         _answer(verdicts)
         self._appender.settle(idle=False)
         return True
