@@ -6,7 +6,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export TZ := UTC
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test test-large check lint format type schema security bench lock graphiql sdks run-env test-env
+.PHONY: help demo demo-reset test test-large fuzz check lint format type schema security bench lock graphiql sdks run-env test-env
 
 help: ## Show what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ sdks: ## Install the npm SDKs that tests send with (needs Node and npm); without
 
 test-large: test-env ## Run the long tests: the OULAD walk-through, training on a real registry, a consumer stopped for 30 s
 	@$(BIN)/python -m pytest -m large -n 0
+
+fuzz: test-env ## Send 120,000 odd bodies to a running ingest, over all shapes (FUZZ_EXAMPLES for each shape, twice for Segment's)
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-14000} $(BIN)/python -m pytest tests/integration/test_ingest_fuzz.py --dist load
 
 check: lint type schema security test ## What continuous integration runs: lint, types, schema, security scan, all tests
 
