@@ -67,6 +67,7 @@ class Catalogue:
     def __init__(self, micro_conversions: list[MicroConversion], attributes: list[AttributeSpec]) -> None:
         self.micro_conversions = {row.name: row for row in micro_conversions}
         self.attributes = {row.name: row for row in attributes}
+        self._measured = {row.name: _measured(row) for row in micro_conversions}
         self._names = _spellings(micro_conversions)
         self._attribute_names = _spellings(attributes)
 
@@ -92,15 +93,18 @@ class Catalogue:
 
     def measures(self, name: str, properties: dict[str, Any]) -> dict[str, int]:
         """Scaled integers of the declared numeric properties that are present; InvalidInput for no number."""
-        row = self.micro_conversions.get(name)
-        if row is None:
-            return {}
         found: dict[str, int] = {}
-        for key, spec in row.properties.items():
+        for key, scale in self._measured.get(name, ()):
             value = properties.get(key)
-            if spec.measured and value is not None:
-                found[key] = scaled(key, value, 2 if spec.type == "money" else spec.scale)
+            if value is not None:
+                found[key] = scaled(key, value, scale)
         return found
+
+
+def _measured(row: MicroConversion) -> tuple[tuple[str, int], ...]:
+    """(property, scale) of those whose value is a number."""
+    found = [(key, 2 if spec.type == "money" else spec.scale) for key, spec in row.properties.items() if spec.measured]
+    return tuple(found)
 
 
 def scaled(name: str, value: object, scale: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
+import msgspec
 from vigie_contracts.events import ConsentStated, Event, LogRecord, encode_record
 from vigie_contracts.reads import UndoAnswer
 from vigie_kit.clock import Clock
@@ -28,6 +29,8 @@ SETTLE_ANYWAY_AT = 50_000
 ROOM_BYTES = 8_000_000
 """What must be free, after a write failed, before the service is ready again: the largest body twice over."""
 DUPLICATE = 0
+
+_VERDICTS = {1: "accepted", 0: "duplicate", -1: "quarantined"}
 
 Item = Draft | Refusal
 
@@ -146,7 +149,7 @@ class Appender:
         now_us = max([self._clock.now_us(), self._known_us, *(draft.received_at_us for draft in drafts)])
         resolution = self._resolver.begin(connection, drafts)
         group = _Group(now_us, self._log.last(connection) + 1, resolution, self._sealer)
-        self._sealer.keys.prefetch(resolution.members_of(drafts))
+        self._sealer.keys.prefetch(resolution.known_members())
         quarantine_id = quarantine_store.next_id(connection) if len(drafts) < len(items) else 1
         marks: list[int] = []
         for item, value in zip(items, hashes, strict=True):
@@ -198,8 +201,7 @@ class Appender:
                 return value
 
 
-@dataclass(slots=True, frozen=True)
-class _Taken:
+class _Taken(msgspec.Struct, frozen=True):
     number: int
     received_at_us: int
     erased: bool = False
@@ -250,7 +252,8 @@ def _quarantine(group: _Group, item: Refusal, value: int, taken: dict[int, _Take
 def _accept(group: _Group, draft: Draft, value: int) -> None:
     known_us = group.now_us if draft.known_at_us is None else min(draft.known_at_us, group.now_us)
     member, notes = group.resolution.member_of(draft, known_us, group.log)
-    group.notes += [(value, note) for note in (*draft.notes, *notes)]
+    if draft.notes or notes:
+        group.notes += [(value, note) for note in (*draft.notes, *notes)]
     group.payloads.append(encode_record(_event(draft, member, known_us, group.sealer.seal(draft, member.member_id))))
     place = len(group.payloads)
     group.accepted.append((place, value, member.number, draft.times.effective_us, draft.category))
@@ -328,19 +331,23 @@ def _state_consents(connection: Connection, group: _Group) -> None:
 
 def _count(connection: Connection, items: Sequence[Item], marks: Sequence[int]) -> None:
     counts = Counter(
-        (item.source_id, "accepted" if mark > 0 else "quarantined" if mark < 0 else "duplicate")
-        for item, mark in zip(items, marks, strict=True)
+        (item.source_id, 1 if mark > 0 else -1 if mark < 0 else 0) for item, mark in zip(items, marks, strict=True)
     )
-    store.count(connection, [(*key, number) for key, number in sorted(counts.items())])
+    store.count(connection, [(source, _VERDICTS[sign], number) for (source, sign), number in sorted(counts.items())])
 
 
 def _keep(connection: Connection, group: _Group) -> dict[int, int]:
     """Write the projections; the receipts that are new."""
     group.resolution.finish()
+    recent: dict[int, int] = {}
     rows: list[tuple[int, int, int | None, int | None, str | None]] = []
+    for (number, _), value in zip(group.quarantined, group.hashes, strict=True):
+        rows.append((-number, value, None, None, None))
+        recent[value] = -number
+    before = group.first - 1
     for place, value, member_no, effective_us, category in group.accepted:
-        rows.append((group.first + place - 1, value, member_no, effective_us, category))
-    rows += [(-row[0], value, None, None, None) for row, value in zip(group.quarantined, group.hashes, strict=True)]
+        rows.append((before + place, value, member_no, effective_us, category))
+        recent[value] = before + place
     store.put_recent(connection, rows)
     quarantine_store.put(connection, group.quarantined)
     quarantine_store.release(connection, group.released, group.now_us)
@@ -348,4 +355,4 @@ def _keep(connection: Connection, group: _Group) -> dict[int, int]:
     store.put_notes(connection, group.notes)
     store.put_attributes(connection, group.attributes)
     store.put_accounts(connection, group.accounts)
-    return {value: number for number, value, *_ in sorted(rows, key=lambda row: row[0])}
+    return recent

@@ -90,8 +90,8 @@ def event_times(original: datetime | None, sent: datetime | None, received_us: i
     timestamp = received_at - (sent_at - original_timestamp) with both stamps, else original_timestamp, else
     received_at; effective_at = min(timestamp, received_at). Unacceptable for a stamp without an offset, or before 1970.
     """
-    original_us = _micros("timestamp", original)
-    sent_us = _micros("sentAt", sent)
+    original_us = None if original is None else _micros("timestamp", original)
+    sent_us = None if sent is None else _micros("sentAt", sent)
     if original_us is None:
         timestamp_us = received_us
     elif sent_us is None:
@@ -100,7 +100,7 @@ def event_times(original: datetime | None, sent: datetime | None, received_us: i
         timestamp_us = received_us - (sent_us - original_us)
     if timestamp_us < 0:
         raise Unacceptable("time_out_of_range", "the event's corrected timestamp lies before 1970")
-    return Times(original_us, sent_us, timestamp_us, min(timestamp_us, received_us))
+    return Times(original_us, sent_us, timestamp_us, timestamp_us if timestamp_us < received_us else received_us)
 
 
 def imported_times(effective_us: int, now_us: int) -> Times:
@@ -131,9 +131,10 @@ def check_depth(*values: dict[str, Any]) -> None:
 
 def _is_shallow(values: Iterable[Any], left: int) -> bool:
     for value in values:
-        if (type(value) is dict and not (left and _is_shallow(value.values(), left - 1))) or (
-            type(value) is list and not (left and _is_shallow(value, left - 1))
-        ):
+        kind = type(value)
+        if kind is not dict and kind is not list:
+            continue
+        if not left or not _is_shallow(value.values() if kind is dict else value, left - 1):
             return False
     return True
 
@@ -240,9 +241,7 @@ def corrected_seconds(times: Times) -> float:
     return 0.0 if times.original_us is None else (times.effective_us - times.original_us) / 1_000_000
 
 
-def _micros(field: str, instant: datetime | None) -> int | None:
-    if instant is None:
-        return None
+def _micros(field: str, instant: datetime) -> int:
     if instant.tzinfo is None:
         raise Unacceptable("naive_time", f"{field} has no offset from UTC")
     return to_micros(instant)

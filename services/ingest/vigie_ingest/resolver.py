@@ -6,7 +6,7 @@
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from vigie_contracts.events import MapChanged, MapMove
 
@@ -19,6 +19,8 @@ from vigie_ingest.store import Connection
 CACHED_IDENTITIES = 100_000
 MERGES, REFUSED, UNDONE, SHARED = "merges", "merges_refused", "merges_undone", "shared_devices"
 """What is counted, under these keys of `meta`."""
+
+_NO_NOTES: list[str] = []
 
 Log = Callable[[MapChanged], int]
 """Takes a record of the map and says which number of the log it will have."""
@@ -52,7 +54,7 @@ class Resolver:
             if missing:
                 for identity in store.find_identities(connection, namespace, missing):
                     self._cache[namespace, identity.value] = identity
-        return Resolution(connection, self.rules, self._cache, self._next)
+        return Resolution(connection, self.rules, self._cache, self._next, wanted)
 
     def _next(self) -> Member:
         assert self._last_no is not None
@@ -66,12 +68,18 @@ class Resolution:
     """One transaction's work. `log` is told of each merge; `finish` writes what is still only in memory."""
 
     def __init__(
-        self, connection: Connection, rules: Rules, cache: dict[tuple[str, str], Identity], mint: Callable[[], Member]
+        self,
+        connection: Connection,
+        rules: Rules,
+        cache: dict[tuple[str, str], Identity],
+        mint: Callable[[], Member],
+        wanted: Mapping[str, Collection[str]],
     ) -> None:
         self._connection = connection
         self._rules = rules
         self._cache = cache
         self._mint = mint
+        self._wanted = wanted
         self._members: list[tuple[int, str, str, int]] = []
         self._identities: list[tuple[str, str, int, int, int | None, bool]] = []
         self._counts: Counter[str] = Counter()
@@ -86,16 +94,19 @@ class Resolution:
             anonymous = self._identity(ANONYMOUS, draft.anonymous_id, known_us)
         if user is not None and anonymous is not None:
             notes.append(self._meet(anonymous, user.member, known_us, log))
-        present = [identity for identity in (user, anonymous) if identity is not None]
-        member = min(present, key=lambda identity: self._rules.priority(identity.namespace)).member
+            member = min(user, anonymous, key=lambda identity: self._rules.priority(identity.namespace)).member
+        else:
+            one = user or anonymous
+            assert one is not None
+            member = one.member
         if draft.previous_id is not None and draft.kind == "alias":
             notes.append(self._alias(draft.previous_id, member, known_us, log))
-        return member, [note for note in notes if note is not None]
+        return member, [note for note in notes if note is not None] if notes else _NO_NOTES
 
-    def members_of(self, drafts: Sequence[Draft]) -> set[str]:
-        """Members that are known already of those who will carry these events."""
-        asked = [(USER, draft.user_id) for draft in drafts] + [(ANONYMOUS, draft.anonymous_id) for draft in drafts]
-        found = (self._cache.get((namespace, value)) for namespace, value in set(asked) if value is not None)
+    def known_members(self) -> set[str]:
+        """Members that are known already of those whom the events name."""
+        asked = ((namespace, value) for namespace, values in self._wanted.items() for value in values)
+        found = (self._cache.get(key) for key in asked)
         return {identity.member.member_id for identity in found if identity is not None}
 
     def finish(self) -> None:

@@ -62,15 +62,17 @@ class Sealer:
     def seal(self, draft: Draft, member_id: str) -> Parts:
         """What of an event lies clear and what sealed. The member's key, if new, was minted and is committed later."""
         public = self._properties.get(draft.name, _NOTHING) if draft.catalogued else _NOTHING
-        properties, measures, traits = draft.properties, draft.measures, draft.traits
+        properties, own_properties = _parted(draft.properties, public)
+        measures, own_measures = _parted(draft.measures, public)
+        traits, own_traits = _parted(draft.traits, self._traits if draft.kind == "identify" else _NOTHING)
         named = draft.catalogued or draft.name == draft.kind
         personal = Personal(
             name="" if named else draft.name,
             anonymous_id=draft.anonymous_id,
             user_id=draft.user_id,
-            properties=_rest(properties, public) if properties else properties,
-            measures=_rest(measures, public) if measures else measures,
-            traits=_rest(traits, self._traits if draft.kind == "identify" else _NOTHING) if traits else traits,
+            properties=own_properties,
+            measures=own_measures,
+            traits=own_traits,
             context=draft.context,
         )
         cipher = self.keys.cipher(member_id) or self.keys.mint(member_id)
@@ -78,9 +80,9 @@ class Sealer:
         header = _header(member_id, draft.source_id, draft.event_id)
         return Parts(
             draft.name if named else "",
-            _without(properties, personal.properties) if properties else properties,
-            _without(measures, personal.measures) if measures else measures,
-            _without(traits, personal.traits) if traits else traits,
+            properties,
+            measures,
+            traits,
             FORMAT + nonce + cipher.encrypt(nonce, _ENCODE(personal), header),
         )
 
@@ -135,16 +137,18 @@ class Sealer:
         )
 
 
-def _rest(values: dict[str, Any], public: frozenset[str]) -> dict[str, Any]:
-    """The personal entries."""
-    return {key: value for key, value in values.items() if key not in public or isinstance(value, dict | list)}
-
-
-def _without(values: dict[str, Any], personal: dict[str, Any]) -> dict[str, Any]:
-    """The clear entries."""
-    if not personal:
-        return values
-    return {key: value for key, value in values.items() if key not in personal}
+def _parted(values: dict[str, Any], public: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The clear and the personal entries."""
+    if not values:
+        return values, values
+    clear: dict[str, Any] = {}
+    personal: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in public and type(value) is not dict and type(value) is not list:
+            clear[key] = value
+        else:
+            personal[key] = value
+    return clear, personal
 
 
 def _header(member_id: str, source_id: str, event_id: str) -> bytes:
