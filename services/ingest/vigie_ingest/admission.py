@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vigie_contracts.errors import Forbidden, LimitExceeded
+from vigie_kit.logs import get
 
 from vigie_ingest.appender import Item
 from vigie_ingest.bodies import ROOM, BodyTooLarge
@@ -204,6 +205,8 @@ class AdmissionMiddleware:
 
         try:
             await self._app(scope, counted, send)
+        except ClientDisconnect:
+            get(__name__).info("a sender hung up before its body was whole; nothing of it was taken")
         finally:
             self._admission.leave(room)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from vigie_contracts.errors import NotFound, VigieError
@@ -111,6 +111,8 @@ class Tracking:
             return Acknowledged()
         except VigieError as error:
             return refused(error)
+        except ClientDisconnect:
+            raise
         except Exception:  # the edge: logged, and answered in the shape that the SDKs understand
             get(__name__).exception("a tracking call failed")
             return refused(VigieError("an unexpected error; the log of the service tells more"))
