@@ -64,6 +64,7 @@ _DDL = (
     "CREATE INDEX IF NOT EXISTS work_by_band ON work_list (definition, band, probability, customer_id)",
     "CREATE INDEX IF NOT EXISTS work_by_change ON work_list (definition, change_7_days, customer_id)",
     "CREATE INDEX IF NOT EXISTS work_by_activity ON work_list (definition, last_activity_us, customer_id)",
+    "CREATE INDEX IF NOT EXISTS work_by_customer ON work_list (customer_id)",
     "CREATE TABLE IF NOT EXISTS decisions (decision_id TEXT PRIMARY KEY, customer_id TEXT, channel TEXT,"
     " decided_at_us INTEGER, payload BLOB, situation BLOB)",
     "CREATE TABLE IF NOT EXISTS standing_decisions (customer_id TEXT, channel TEXT, decision_id TEXT,"
