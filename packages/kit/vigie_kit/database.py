@@ -1,7 +1,8 @@
 """SQLite databases of the embedded set-up: one writer, durable commits, consistent reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,8 @@ from sqlalchemy import Connection as Connection
 from sqlalchemy.pool import NullPool, QueuePool
 
 BUSY_MS = 10_000
+MOST_ROWS = 128
+"""Rows of one statement: a power of two, so that few texts are ever prepared; ten columns stay far below its limits."""
 
 
 def open_engine(path: Path, *, read_only: bool = False) -> Engine:
@@ -54,6 +57,29 @@ def reading(engine: Engine) -> Iterator[Connection]:
             yield connection
         finally:
             _roll_back(connection)
+
+
+def execute_many(connection: Connection, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+    """Run a statement for each row, in order. An `INSERT … VALUES (?, …)` takes up to 128 rows at a time.
+
+    SQLite's module lets go of the interpreter's lock at every step, so a statement a row would hand it over once a row
+    while another thread of the process is busy: 2.3 instead of 0.2 ms a row, measured.
+    """
+    waiting = rows if isinstance(rows, list) else list(rows)
+    if not waiting:
+        return
+    before, found, after = sql.partition(" VALUES (")
+    if not found:
+        connection.exec_driver_sql(sql, [tuple(row) for row in waiting])
+        return
+    marks, _, after = after.partition(")")
+    done, size = 0, MOST_ROWS
+    while done < len(waiting):
+        while size > len(waiting) - done:
+            size //= 2
+        flat = tuple(chain.from_iterable(waiting[done : done + size]))
+        connection.exec_driver_sql(f"{before} VALUES {', '.join([f'({marks})'] * size)}{after}", flat)
+        done += size
 
 
 @contextmanager

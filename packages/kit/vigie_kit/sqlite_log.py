@@ -9,6 +9,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 from vigie_contracts.events import Cursor, Position
 
+from vigie_kit.database import execute_many
 from vigie_kit.log import Entry
 
 LANE = 0
@@ -35,7 +36,7 @@ class SqliteLogWriter:
             return []
         first = self.last(connection) + 1
         rows = [(first + offset, lane, payload) for offset, payload in enumerate(payloads)]
-        connection.exec_driver_sql(f"INSERT INTO {self._table} (number, lane, payload) VALUES (?, ?, ?)", rows)
+        execute_many(connection, f"INSERT INTO {self._table} (number, lane, payload) VALUES (?, ?, ?)", rows)
         return [Position(lane, number) for number, _, _ in rows]
 
     def rewrite(self, connection: Connection, payloads: Mapping[int, bytes]) -> None:

@@ -15,7 +15,7 @@ from vigie_contracts.events import Change, Cursor, SegmentMoved
 from vigie_contracts.reads import MembershipRow
 from vigie_contracts.subjects import Place
 from vigie_kit.database import erasing as overwriting
-from vigie_kit.database import open_engine, reading, scrub, transaction
+from vigie_kit.database import execute_many, open_engine, reading, scrub, transaction
 from vigie_kit.failpoints import hit
 from vigie_kit.holdings import Table
 from vigie_kit.sqlite_log import LANE, SqliteLogWriter
@@ -244,7 +244,8 @@ class Transaction(Snapshot):
 
     def save_tiles(self, tiles: Mapping[str, StoredTile]) -> None:
         """Replace the state of members."""
-        self._many(
+        execute_many(
+            self._connection,
             "INSERT INTO tiles (member_id, blob, newest_us) VALUES (?, ?, ?) ON CONFLICT (member_id) DO UPDATE"
             " SET blob = excluded.blob, newest_us = excluded.newest_us",
             [(member_id, tile.blob, tile.newest_us) for member_id, tile in sorted(tiles.items())],
@@ -261,7 +262,8 @@ class Transaction(Snapshot):
 
     def save_customers(self, states: Sequence[CustomerState]) -> None:
         """Replace when these customers next move."""
-        self._many(
+        execute_many(
+            self._connection,
             "INSERT INTO customers (customer_id, next_change_at_us, newest_us) VALUES (?, ?, ?)"
             " ON CONFLICT (customer_id) DO UPDATE"
             " SET next_change_at_us = excluded.next_change_at_us, newest_us = excluded.newest_us",
@@ -270,18 +272,29 @@ class Transaction(Snapshot):
 
     def remove_customers(self, customer_ids: Sequence[str]) -> None:
         """Forget customers that have no member any more."""
-        self._many("DELETE FROM customers WHERE customer_id = ?", [(customer_id,) for customer_id in customer_ids])
+        execute_many(
+            self._connection,
+            "DELETE FROM customers WHERE customer_id = ?",
+            [(customer_id,) for customer_id in customer_ids],
+        )
 
     def save_moves(self, moves: Sequence[SegmentMoved]) -> None:
         """Apply enter and leave records to memberships and sizes, and append them to the log "segments"."""
         left = [(move.customer_id, move.key, move.version) for move in moves if not move.entered]
         entered = [(move.customer_id, move.key, move.version, move.at_us) for move in moves if move.entered]
-        self._many("DELETE FROM memberships WHERE customer_id = ? AND key = ? AND version = ?", left)
-        self._many("INSERT INTO memberships (customer_id, key, version, since_us) VALUES (?, ?, ?, ?)", entered)
+        execute_many(
+            self._connection, "DELETE FROM memberships WHERE customer_id = ? AND key = ? AND version = ?", left
+        )
+        execute_many(
+            self._connection,
+            "INSERT INTO memberships (customer_id, key, version, since_us) VALUES (?, ?, ?, ?)",
+            entered,
+        )
         differences: dict[str, int] = {}
         for move in moves:
             differences[move.key] = differences.get(move.key, 0) + (1 if move.entered else -1)
-        self._many(
+        execute_many(
+            self._connection,
             "INSERT INTO segment_sizes (key, size) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET size = size + ?",
             [(key, difference, difference) for key, difference in sorted(differences.items())],
         )
@@ -298,10 +311,6 @@ class Transaction(Snapshot):
 
     def _run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         self._connection.exec_driver_sql(sql, tuple(parameters))
-
-    def _many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        if rows:
-            self._connection.exec_driver_sql(sql, [tuple(row) for row in rows])
 
 
 class Store:

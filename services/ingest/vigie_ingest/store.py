@@ -13,7 +13,7 @@ from sqlalchemy import Connection as Connection
 from sqlalchemy import Engine as Engine
 from sqlalchemy import event
 from vigie_contracts.events import mark_of
-from vigie_kit.database import open_engine, transaction
+from vigie_kit.database import execute_many, open_engine, transaction
 from vigie_kit.sqlite_log import SqliteLogWriter
 
 from vigie_ingest import arrival_store, link_store, quarantine_store, source_store
@@ -142,11 +142,6 @@ def _enlarge_cache(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA cache_size = -32768")
 
 
-def _many(connection: Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    if rows:
-        connection.exec_driver_sql(sql, list(rows))
-
-
 # ---- receipts and deduplication --------------------
 
 
@@ -187,7 +182,7 @@ def payloads(connection: Connection, numbers: Sequence[int]) -> dict[int, bytes]
 
 def put_recent(connection: Connection, rows: Sequence[tuple[int, int, int | None, int | None, str | None]]) -> None:
     """(number, hash, member_no, effective_at_us, category) of accepted and quarantined events."""
-    _many(connection, "INSERT INTO recent VALUES (?, ?, ?, ?, ?)", rows)
+    execute_many(connection, "INSERT INTO recent VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def settle(connection: Connection) -> None:
@@ -205,12 +200,12 @@ def settle(connection: Connection) -> None:
 def put_duplicates(connection: Connection, hashes: Sequence[int]) -> None:
     """Count later copies."""
     sql = "INSERT INTO duplicates VALUES (?, 1) ON CONFLICT (hash) DO UPDATE SET count = count + 1"
-    _many(connection, sql, [(value,) for value in hashes])
+    execute_many(connection, sql, [(value,) for value in hashes])
 
 
 def put_notes(connection: Connection, rows: Sequence[tuple[int, str]]) -> None:
     """What the receipt says beside the verdict."""
-    _many(connection, "INSERT INTO notes VALUES (?, ?)", rows)
+    execute_many(connection, "INSERT INTO notes VALUES (?, ?)", rows)
 
 
 def count(connection: Connection, rows: Sequence[tuple[str, str, int]]) -> None:
@@ -219,7 +214,7 @@ def count(connection: Connection, rows: Sequence[tuple[str, str, int]]) -> None:
         "INSERT INTO counters VALUES (?, ?, ?)"
         " ON CONFLICT (source_id, verdict) DO UPDATE SET count = count + excluded.count"
     )
-    _many(connection, sql, rows)
+    execute_many(connection, sql, rows)
 
 
 def meta(connection: Connection, key: str) -> int:
@@ -236,7 +231,7 @@ def put_meta(connection: Connection, key: str, value: int) -> None:
 def add_meta(connection: Connection, counts: Iterable[tuple[str, int]]) -> None:
     """Add to numbers kept with the state."""
     sql = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = value + excluded.value"
-    _many(connection, sql, list(counts))
+    execute_many(connection, sql, list(counts))
 
 
 # ---- identities --------------------
@@ -265,7 +260,7 @@ def last_member_no(connection: Connection) -> int:
 
 def put_members(connection: Connection, rows: Sequence[tuple[int, str, str, int]]) -> None:
     """(member_no, member_id, customer_id, minted_at_us)."""
-    _many(connection, "INSERT INTO members VALUES (?, ?, ?, ?)", rows)
+    execute_many(connection, "INSERT INTO members VALUES (?, ?, ?, ?)", rows)
 
 
 def put_identities(connection: Connection, rows: Sequence[tuple[str, str, int, int, int | None, bool]]) -> None:
@@ -274,7 +269,7 @@ def put_identities(connection: Connection, rows: Sequence[tuple[str, str, int, i
         "INSERT INTO identities VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (namespace, value) DO UPDATE SET"
         " member_no = excluded.member_no, joined = excluded.joined, shared = excluded.shared"
     )
-    _many(connection, sql, rows)
+    execute_many(connection, sql, rows)
 
 
 def party_of(connection: Connection, member_no: int) -> Party:
@@ -307,23 +302,25 @@ def member_names(connection: Connection, members: Iterable[int]) -> dict[int, st
 def move(connection: Connection, members: Sequence[Member], to: str, known_at_us: int, because: str) -> None:
     """Put members under another customer, keeping the history."""
     numbers = [(member.number,) for member in members]
-    _many(
+    execute_many(
         connection,
         "INSERT INTO map_history SELECT member_no, customer_id, minted_at_us, NULL, 'minted' FROM members"
         " WHERE member_no = ?1 AND NOT EXISTS (SELECT 1 FROM map_history WHERE member_no = ?1)",
         numbers,
     )
-    _many(
+    execute_many(
         connection,
         "UPDATE map_history SET until_us = max(from_us, ?) WHERE member_no = ? AND until_us IS NULL",
         [(known_at_us, member.number) for member in members],
     )
-    _many(
+    execute_many(
         connection,
         "INSERT INTO map_history VALUES (?, ?, ?, NULL, ?)",
         [(member.number, to, known_at_us, because) for member in members],
     )
-    _many(connection, "UPDATE members SET customer_id = ? WHERE member_no = ?", [(to, m.number) for m in members])
+    execute_many(
+        connection, "UPDATE members SET customer_id = ? WHERE member_no = ?", [(to, m.number) for m in members]
+    )
 
 
 # ---- profiles and consent --------------------
@@ -331,7 +328,7 @@ def move(connection: Connection, members: Sequence[Member], to: str, known_at_us
 
 def put_attributes(connection: Connection, rows: Sequence[tuple[int, str, str | bytes, int, int, str, str]]) -> None:
     """(member_no, name, JSON or sealed, effective_at_us, known_at_us, source_id, event_id); the latest stays."""
-    _many(connection, _PUT_ATTRIBUTE, rows)
+    execute_many(connection, _PUT_ATTRIBUTE, rows)
 
 
 def standing_consents(connection: Connection, members: Iterable[int]) -> dict[tuple[int, str], Consent]:
@@ -346,12 +343,12 @@ def standing_consents(connection: Connection, members: Iterable[int]) -> dict[tu
 
 def put_consents(connection: Connection, rows: dict[tuple[int, str], Consent]) -> None:
     """Replace statements."""
-    _many(connection, _PUT_CONSENT, [(*key, *consent) for key, consent in rows.items()])
+    execute_many(connection, _PUT_CONSENT, [(*key, *consent) for key, consent in rows.items()])
 
 
 def put_accounts(connection: Connection, rows: Sequence[tuple[int, str, int, str | bytes]]) -> None:
     """(member_no, account_id, effective_at_us, sealed traits)."""
-    _many(connection, _PUT_ACCOUNT, rows)
+    execute_many(connection, _PUT_ACCOUNT, rows)
 
 
 # ---- reads --------------------
