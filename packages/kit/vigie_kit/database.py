@@ -69,7 +69,7 @@ def execute_many(connection: Connection, sql: str, rows: Iterable[Sequence[Any]]
     if not waiting:
         return
     before, found, after = sql.partition(" VALUES (")
-    if not found:
+    if not found or "?" in after.partition(")")[2]:
         connection.exec_driver_sql(sql, [tuple(row) for row in waiting])
         return
     marks, _, after = after.partition(")")

@@ -295,8 +295,9 @@ class Transaction(Snapshot):
             differences[move.key] = differences.get(move.key, 0) + (1 if move.entered else -1)
         execute_many(
             self._connection,
-            "INSERT INTO segment_sizes (key, size) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET size = size + ?",
-            [(key, difference, difference) for key, difference in sorted(differences.items())],
+            "INSERT INTO segment_sizes (key, size) VALUES (?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET size = size + excluded.size",
+            sorted(differences.items()),
         )
         self._append(SEGMENTS, moves)
 

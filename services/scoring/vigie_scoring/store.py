@@ -372,21 +372,22 @@ class Snapshot:
 class Transaction(Snapshot):
     """Writes of one commit; also reads what it wrote."""
 
+    def _many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        execute_many(self._conn, sql, rows)
+
     def move_offset(self, log: str, cursor: Cursor) -> None:
         """Remember how far a log was consumed."""
-        execute_many(
-            self._conn, "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", [(log, *pair) for pair in cursor.items()]
-        )
+        self._many("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", [(log, *pair) for pair in cursor.items()])
 
     def enqueue(self, customer_ids: Iterable[str]) -> None:
         """Ask for scoring of customers without a change record; a later request renews the ticket."""
         last = self._rows("SELECT COALESCE(MAX(ticket), 0) FROM pending")[0][0]
         rows = [(customer_id, last + 1 + place) for place, customer_id in enumerate(dict.fromkeys(customer_ids))]
-        execute_many(self._conn, "INSERT OR REPLACE INTO pending VALUES (?, ?)", rows)
+        self._many("INSERT OR REPLACE INTO pending VALUES (?, ?)", rows)
 
     def settle(self, tickets: Iterable[tuple[str, int]]) -> None:
         """Drop what was scored, unless it was asked for again meanwhile."""
-        execute_many(self._conn, "DELETE FROM pending WHERE customer_id = ? AND ticket = ?", tickets)
+        self._many("DELETE FROM pending WHERE customer_id = ? AND ticket = ?", tickets)
 
     def request(self, idempotency_key: str, customer_id: str, now_us: int) -> bool:
         """Whether a refresh with this key is new."""
@@ -395,7 +396,7 @@ class Transaction(Snapshot):
 
     def set_rescoring(self, name: str, version: str, after: str | None) -> None:
         """Remember how far the known customers were re-scored under a champion."""
-        execute_many(self._conn, "INSERT OR REPLACE INTO champions VALUES (?, ?, ?)", [(name, version, after)])
+        self._many("INSERT OR REPLACE INTO champions VALUES (?, ?, ?)", [(name, version, after)])
 
     # ---- facts
 
@@ -406,21 +407,19 @@ class Transaction(Snapshot):
         before = sorted(set(self.customers_of(touched).values()))
         denied = self.deniers(before)
         merged = set(self.customers_of(moved).values())
-        execute_many(self._conn, _SEE_MEMBER, ((m, m, first, last) for m, (first, last) in changes.seen.items()))
-        execute_many(
-            self._conn,
+        self._many(_SEE_MEMBER, ((m, m, first, last) for m, (first, last) in changes.seen.items()))
+        self._many(
             "INSERT INTO members VALUES (?, ?, NULL, NULL)"
             " ON CONFLICT DO UPDATE SET customer_id = excluded.customer_id",
             changes.moves,
         )
-        execute_many(self._conn, _STATE_CONSENT, (msgspec.structs.astuple(stated) for stated in changes.consents))
-        execute_many(self._conn, _OPEN_PRODUCT, changes.products)
-        execute_many(
-            self._conn,
+        self._many(_STATE_CONSENT, (msgspec.structs.astuple(stated) for stated in changes.consents))
+        self._many(_OPEN_PRODUCT, changes.products)
+        self._many(
             "INSERT INTO outcomes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at_us = MIN(at_us, excluded.at_us)",
             changes.outcomes,
         )
-        execute_many(self._conn, "INSERT OR IGNORE INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?)", changes.contacts)
+        self._many("INSERT OR IGNORE INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?)", changes.contacts)
         merged.update(self.customers_of(moved).values())
         after = self.deniers(sorted(set(self.customers_of(touched).values())))
         return merged | {customer_id for customer_id, now in after.items() if denied.get(customer_id, []) != now}
@@ -434,13 +433,12 @@ class Transaction(Snapshot):
         failpoints.hit("scoring.after_append")
         numbers = [position.number for position in positions]
         rows = (_history_row(record.current, number) for record, number in zip(records, numbers, strict=True))
-        execute_many(self._conn, "INSERT INTO history VALUES (?, ?, ?, ?, ?)", rows if indexed else ())
+        self._many("INSERT INTO history VALUES (?, ?, ?, ?, ?)", rows if indexed else ())
         return numbers
 
     def set_standing(self, rows: Iterable[tuple[str, Standing]]) -> None:
         """Replace standing assessments of customers."""
-        execute_many(
-            self._conn,
+        self._many(
             "INSERT OR REPLACE INTO standing VALUES (?, ?, ?, ?, ?, ?)",
             (
                 (
@@ -457,15 +455,11 @@ class Transaction(Snapshot):
 
     def add_shadow_scores(self, rows: Iterable[tuple[str, str, str, int, float]]) -> None:
         """Keep what a shadow model said: (customer, definition, version, scored_at_us, probability)."""
-        execute_many(self._conn, "INSERT INTO shadow_scores VALUES (?, ?, ?, ?, ?)", rows)
+        self._many("INSERT INTO shadow_scores VALUES (?, ?, ?, ?, ?)", rows)
 
     def set_work_list(self, rows: Iterable[WorkRow]) -> None:
         """Replace rows of the work list."""
-        execute_many(
-            self._conn,
-            "INSERT OR REPLACE INTO work_list VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (_work_values(row) for row in rows),
-        )
+        self._many("INSERT OR REPLACE INTO work_list VALUES (?, ?, ?, ?, ?, ?, ?)", (_work_values(row) for row in rows))
 
     def move_memberships(self, moves: Sequence[SegmentMoved], source: str) -> None:
         """Apply enter and leave records to the current memberships; nobody who was erased enters."""
@@ -473,13 +467,9 @@ class Transaction(Snapshot):
         for move in moves:
             if move.entered and move.customer_id not in erased:
                 row = (move.customer_id, move.key, source, move.version, move.at_us)
-                execute_many(self._conn, "INSERT OR REPLACE INTO memberships VALUES (?, ?, ?, ?, ?)", [row])
+                self._many("INSERT OR REPLACE INTO memberships VALUES (?, ?, ?, ?, ?)", [row])
             else:
-                execute_many(
-                    self._conn,
-                    "DELETE FROM memberships WHERE customer_id = ? AND key = ?",
-                    [(move.customer_id, move.key)],
-                )
+                self._many("DELETE FROM memberships WHERE customer_id = ? AND key = ?", [(move.customer_id, move.key)])
 
     def append_segments(self, moves: Sequence[SegmentMoved]) -> None:
         """Append to scoring's own log "segments"."""
@@ -488,17 +478,17 @@ class Transaction(Snapshot):
 
     def withdraw_decisions(self, customer_ids: Iterable[str]) -> None:
         """End the standing decisions of customers who deny offers."""
-        execute_many(self._conn, "DELETE FROM standing_decisions WHERE customer_id = ?", [(c,) for c in customer_ids])
+        self._many("DELETE FROM standing_decisions WHERE customer_id = ?", [(c,) for c in customer_ids])
 
     def withdraw_work(self, customer_ids: Iterable[str]) -> None:
         """Take the scores of customers who deny profiling out of the work list."""
         sql = f"UPDATE work_list SET probability = {ABSENT}, change_7_days = {ABSENT}, band = NULL, scored_at_us = NULL"
-        execute_many(self._conn, f"{sql} WHERE customer_id = ?", [(c,) for c in customer_ids])
+        self._many(f"{sql} WHERE customer_id = ?", [(c,) for c in customer_ids])
 
     def forget(self, customer_ids: Sequence[str]) -> None:
         """Remove what stands for customers that were merged into others; facts and logs stay."""
         for table in ("standing", "work_list", "standing_decisions", "pending"):
-            execute_many(self._conn, f"DELETE FROM {table} WHERE customer_id = ?", [(c,) for c in customer_ids])
+            self._many(f"DELETE FROM {table} WHERE customer_id = ?", [(c,) for c in customer_ids])
 
     # ---- decisions
 
@@ -506,20 +496,18 @@ class Transaction(Snapshot):
         """Keep a decision for ever and let it stand."""
         channel = decision.channel
         kept = (decision.decision_id, decision.customer_id, channel, decision.decided_at_us)
-        execute_many(
-            self._conn,
+        self._many(
             "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?, ?, ?, ?)",
             [(*kept, msgspec.json.encode(decision), msgspec.json.encode(situation))],
         )
-        execute_many(
-            self._conn,
+        self._many(
             "INSERT OR REPLACE INTO standing_decisions VALUES (?, ?, ?, ?, ?)",
             [(decision.customer_id, channel, decision.decision_id, decision.expires_at_us, fingerprint)],
         )
 
     def add_catalogue(self, hash_: str, payload: bytes) -> None:
         """Keep an offer file, so that its decisions can be replayed."""
-        execute_many(self._conn, "INSERT OR IGNORE INTO catalogues VALUES (?, ?)", [(hash_, payload)])
+        self._many("INSERT OR IGNORE INTO catalogues VALUES (?, ?)", [(hash_, payload)])
 
 
 _OF_CUSTOMERS = "WHERE m.customer_id IN (SELECT value FROM json_each(?))"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import OperationalError
-from vigie_kit.database import open_engine, reading, transaction
+from vigie_kit.database import execute_many, open_engine, reading, transaction
 
 
 def pragma(path: Path, name: str) -> object:
@@ -71,3 +71,22 @@ def test_a_read_only_engine_neither_writes_nor_creates(path: Path, tmp_path: Pat
     with pytest.raises(OperationalError, match="unable to open"):
         open_engine(missing, read_only=True).connect()
     assert not missing.exists()
+
+
+@pytest.mark.parametrize("sql", [
+    "INSERT INTO t VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET n = n + excluded.n",
+    "INSERT INTO t VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET n = ?",
+    "UPDATE t SET k = k WHERE k = ? AND n = ?",
+])  # fmt: skip
+@pytest.mark.parametrize("count", [0, 1, 127, 128, 300])
+def test_many_rows_at_once_do_what_they_do_one_by_one(tmp_path: Path, sql: str, count: int) -> None:
+    rows = [(row % 100, row, row)[: sql.count("?")] for row in range(count)]
+    found = []
+    for name, run in (("once", lambda to: execute_many(to, sql, iter(rows))),
+                      ("alone", lambda to: [to.exec_driver_sql(sql, row) for row in rows])):  # fmt: skip
+        engine = open_engine(tmp_path / name)
+        with transaction(engine) as connection:
+            connection.exec_driver_sql("CREATE TABLE t (k INTEGER PRIMARY KEY, n INTEGER)")
+            run(connection)
+            found.append(connection.exec_driver_sql("SELECT * FROM t").all())
+    assert found[0] == found[1]
