@@ -1,6 +1,7 @@
 """An erasure leaves tombstones, destroys keys, drops later copies, and touches nobody else."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from vigie_contracts.subjects import ErasureRequest, Subject
 from vigie_ingest import appender as appender_module
 from vigie_ingest import erasing, erasure_store, store
 from vigie_ingest.naming import Names
-from vigie_ingest.shapes import hubspot, mparticle, tealium
-from vigie_ingest.shapes.envelope import hashed_email
+from vigie_ingest.shapes import cloudevents, hubspot, mparticle, salesforce, tealium, zoho
+from vigie_ingest.shapes.envelope import Items, Origin, hashed_email
 from vigie_kit.database import erasing as overwriting
 
 from tests.unit.ingest.ingest_world import NOW_US, World, identify, track
@@ -315,6 +316,10 @@ def test_a_quarantined_body_names_the_person_in_the_words_of_its_shape(source: s
     assert Names({"ann", "phone", "hubspot:123", "mpid:77", MAIL}, set()).stand_in(source, body) is of_ann
 
 
+def structured(body: bytes, origin: Origin) -> Items:
+    return cloudevents.read(body, replace(origin, headers={"content-type": "application/cloudevents+json"}))
+
+
 @pytest.mark.parametrize(
     ("read", "body"),
     [
@@ -323,6 +328,12 @@ def test_a_quarantined_body_names_the_person_in_the_words_of_its_shape(source: s
         (tealium.read, {"tealium_event": "x", "customer_id": "ann", "tealium_event_id": "t1"}),
         (hubspot.read, [{"objectId": 123, "subscriptionType": "contact.propertyChange", "propertyName": "customer_id",
                          "propertyValue": "ann", "eventId": 1, "occurredAt": NOW_US // 1_000}]),
+        (salesforce.read, {"attributes": {"type": "Contact"}, "Id": "0035g00000ABCdEAAX", "Customer_Id__c": "ann",
+                           "LastModifiedDate": "2026-02-01T00:00:00Z"}),
+        (zoho.read, {"server_time": NOW_US // 1_000, "module": "Contacts", "operation": "update", "ids": ["1"],
+                     "affected_fields": [{"1": ["Customer_Id"]}],
+                     "affected_values": [{"record_id": "1", "values": {"Customer_Id": "ann"}}]}),
+        (structured, {"specversion": "1.0", "id": "c1", "source": "/app", "type": "x", "userid": "ann"}),
     ],
 )  # fmt: skip
 def test_a_copy_in_another_shape_is_dropped_for_ever_as_one_of_segments_is(world: World, read: Read, body: Any) -> None:
