@@ -18,6 +18,7 @@ from vigie_kit.sqlite_log import SqliteLogReader
 from tests.unit.features.features_state import FeatureState
 from tests.unit.features.features_world import CATALOGUE, LAYOUT, NOW_US, TABLE, event, records
 from tests.unit.features.features_world import SEGMENTS as DECLARED
+from tests.unit.query_plans import reading_all, statements
 
 
 def changes(state: FeatureState, after: int = 0) -> list[Change]:
@@ -180,6 +181,16 @@ def test_the_sweep_reads_the_rows_that_are_due_and_no_other(tmp_path: Path) -> N
     with state.store.snapshot() as snapshot:
         plan = snapshot.explain(DUE, (state.now_us, 10))
     assert plan == ["SEARCH customers USING INDEX customers_by_next_change (next_change_at_us<?)"]
+
+
+def test_every_statement_goes_by_an_index(tmp_path: Path) -> None:
+    state = FeatureState(tmp_path)
+    found = statements(state.store._engine)
+    state.consume(records(10, members=40, count=600))
+    state.now_us += 3 * DAY_US
+    state.sweep()
+    assert any(sql.startswith("UPDATE members") for sql in found)
+    assert reading_all(state.store._engine, found) == []
 
 
 def test_after_an_outage_everybody_is_visited_once_for_now(tmp_path: Path) -> None:

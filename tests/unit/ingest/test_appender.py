@@ -12,6 +12,7 @@ from vigie_ingest import appender as appender_module
 from vigie_ingest.usecases import Receipt
 
 from tests.unit.ingest.ingest_world import NOW_US, World, identify, track
+from tests.unit.query_plans import reading_all, statements
 
 
 @pytest.fixture
@@ -244,3 +245,17 @@ def test_a_failed_transaction_leaves_nothing(world: World, monkeypatch: pytest.M
     assert [event.event_id for event in world.events()] == ["1"]
     assert world.customer_of("user_id", "v") is None
     assert world.send(track("2", user="v", anonymous="a"))[0] == 3
+
+
+def test_every_statement_of_a_transaction_goes_by_an_index(world: World) -> None:
+    found = statements(world.engine)
+    world.send(
+        track("1", anonymous="a"), track("2", user="u", context=preferences(profiling=True)), track("3", user="null")
+    )
+    world.send(identify("4", user="u", anonymous="a", traits={"income": 3}), track("2", user="u"), track("3", user="v"))
+    world.send(
+        identify("5", user="v", anonymous="a"), {"type": "group", "messageId": "6", "userId": "u", "groupId": "g"}
+    )
+    world.send({"type": "alias", "messageId": "7", "userId": "u", "previousId": "v"})
+    assert any(sql.startswith("UPDATE members") for sql in found)
+    assert reading_all(world.engine, found) == []
