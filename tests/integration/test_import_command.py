@@ -20,19 +20,9 @@ from vigie_kit.files import replace_file
 
 from tests.integration.ingest_process import ROOT, TOKEN, IngestProcess
 from tests.integration.ingest_process import running as ingest_running
+from tests.mappings import LOGINS
 
 ROWS = 30_000
-MAPPING = """
-source = "file"
-[[table]]
-name = "logins"
-file = "logins.csv"
-kind = "event"
-event = "login"
-user_id = "{id}"
-effective_at = { column = "at" }
-properties = { n = { column = "n", type = "integer" } }
-"""
 INVOICES = """
 source = "retail"
 [[table]]
@@ -91,7 +81,7 @@ def folder(tmp_path: Path) -> Path:
     lines[99] = "c1,2014-02-03T12:00:00Z,many"
     lines[199] = "null,2014-02-03T12:00:00Z,200"
     (found / "logins.csv").write_text("\n".join(["id,at,n", *lines]) + "\n")
-    (found / "mapping.toml").write_text(MAPPING)
+    (found / "mapping.toml").write_text(LOGINS)
     return found
 
 

@@ -12,22 +12,12 @@ from vigie_contracts.errors import Unavailable
 from vigie_contracts.instants import parse_instant
 
 from tests.integration.ingest_process import ROOT, IngestProcess, running
+from tests.mappings import LOGINS
 from tests.servers import until
 
 T = TypeVar("T")
 ROWS = 2_500
 CLICKS = 40_000
-MAPPING = """
-source = "file"
-[[table]]
-name = "logins"
-file = "logins.csv"
-kind = "event"
-event = "login"
-user_id = "{id}"
-effective_at = { column = "at" }
-properties = { n = { column = "n", type = "integer" } }
-"""
 
 
 @pytest.fixture
@@ -38,7 +28,7 @@ def files(tmp_path: Path) -> Path:
     lines[99] = "c1,2014-02-03T12:00:00Z,many"
     lines[199] = "null,2014-02-03T12:00:00Z,200"
     (folder / "logins.csv").write_text("\n".join(["id,at,n", *lines]) + "\n")
-    (folder / "mapping.toml").write_text(MAPPING)
+    (folder / "mapping.toml").write_text(LOGINS)
     return folder
 
 

@@ -10,18 +10,19 @@ from vigie_contracts.scores import ChurnDefinition
 from vigie_contracts.segments import SegmentTable
 from vigie_kit import installation
 from vigie_kit.clock import Clock
+from vigie_kit.service import worker_app
 from vigie_kit.sqlite_log import SqliteLogReader
 from vigie_kit.wakeup import Listener, Notifier
 from vigie_kit.worker import Worker
 from vigie_tiles.layout import Layout
 
-from vigie_features.app import create_app
 from vigie_features.archive import Archive, Archivist
 from vigie_features.assessing import Assessor
 from vigie_features.consumer import Consumer
 from vigie_features.lag import StatusReport
 from vigie_features.reading import Reading
 from vigie_features.rebuild import Rebuild
+from vigie_features.routes import internal_routes
 from vigie_features.settings import FeaturesSettings
 from vigie_features.store import CHANGES, SEGMENTS, Store
 from vigie_features.sweep import Sweeper
@@ -64,12 +65,12 @@ def compose(settings: FeaturesSettings) -> Starlette:
             reader.close()
         store.close()
 
-    return create_app(
-        Reading(store, catalogue, table, layout, segments, clock.now_us, lambda: writer.rebuilt, archive),
+    reading = Reading(store, catalogue, table, layout, segments, clock.now_us, lambda: writer.rebuilt, archive)
+    return worker_app(
+        internal_routes(reading, lambda: status.report(workers)),
         workers,
-        lambda: status.report(workers),
         settings.service_token,
-        is_rebuilt=lambda: writer.rebuilt,
+        problems=lambda: {"tiles": None if writer.rebuilt else "the tiles are being rebuilt"},
         on_stop=stop,
     )
 

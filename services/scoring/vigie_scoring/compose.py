@@ -15,13 +15,13 @@ from vigie_contracts.scores import ChurnDefinition
 from vigie_contracts.segments import SegmentTable, Vocabulary
 from vigie_kit import installation
 from vigie_kit.clock import Clock
+from vigie_kit.service import worker_app
 from vigie_kit.sqlite_log import SqliteLogReader
 from vigie_kit.wakeup import Listener, Notifier
 from vigie_kit.worker import Worker
 from vigie_tiles.layout import Layout
 from vigie_tiles.reader import TileReader
 
-from vigie_scoring.app import create_app
 from vigie_scoring.arbitration import OfferCatalogue
 from vigie_scoring.block import FeatureBlock
 from vigie_scoring.champions import Champions
@@ -31,6 +31,7 @@ from vigie_scoring.deciding import Decider, channels_of
 from vigie_scoring.facts import FactReader
 from vigie_scoring.lag import StateLag
 from vigie_scoring.requests import Status
+from vigie_scoring.routes import internal_routes
 from vigie_scoring.segments import ScoreSegments
 from vigie_scoring.settings import Settings
 from vigie_scoring.store import SCORES_LOG, SEGMENTS_LOG, Store
@@ -109,13 +110,11 @@ def compose(settings: Settings) -> Starlette:
     def status() -> Status:
         return _status(consumer, champions, store, lag, workers)
 
-    return create_app(
-        scoring,
-        workers,
-        status,
-        settings.service_token,
-        is_restored=lambda: champions.restored,
-        on_stop=resources.close,
+    def problems() -> dict[str, str | None]:
+        return {"models": None if champions.restored else "the models that served before the start are being loaded"}
+
+    return worker_app(
+        internal_routes(scoring, status), workers, settings.service_token, problems=problems, on_stop=resources.close
     )
 
 

@@ -16,20 +16,11 @@ from vigie_contracts.instants import parse_instant
 from vigie_ingest.identity import Rules
 from vigie_ingest.messages import Normaliser
 
+from tests.mappings import LOGINS
+
 T = TypeVar("T")
 NOW_US = parse_instant("2020-01-01T00:00:00Z")
-MAPPING = """
-source = "file"
-[[table]]
-name = "logins"
-file = "logins.csv"
-kind = "event"
-event = "login"
-user_id = "{id}"
-effective_at = { column = "at" }
-properties = { n = { column = "n", type = "integer" } }
-"""
-BY_COLUMN = MAPPING.replace('user_id = "{id}"', 'user_id = "{id}"\nevent_id = "login:{id}:{n}"')
+BY_COLUMN = LOGINS.replace('user_id = "{id}"', 'user_id = "{id}"\nevent_id = "login:{id}:{n}"')
 
 
 class Ingest(Rehearsal):
@@ -55,7 +46,7 @@ class Folder:
         self.state = folder / "state"
         self.refused = folder / "refused"
         self.file = folder / "logins.csv"
-        self.map(MAPPING)
+        self.map(LOGINS)
 
     def map(self, text: str) -> None:
         (self.folder / "mapping.toml").write_text(text)
@@ -153,10 +144,10 @@ def test_other_rows_under_row_numbers_are_refused_even_after_a_whole_import(fold
 def test_another_mapping_does_not_go_on_with_an_import(folder: Folder) -> None:
     folder.rows(450)
     folder.interrupted()
-    folder.map(MAPPING.replace("{ n =", "{ number ="))
+    folder.map(LOGINS.replace("{ n =", "{ number ="))
     with pytest.raises(InvalidInput, match="the mapping of this table has changed since"):
         folder.run()
-    folder.map(MAPPING)
+    folder.map(LOGINS)
     assert folder.run().tables[0].resumed_at > 0
 
 
@@ -228,7 +219,7 @@ def test_refused_rows_of_other_formats_are_lines_of_json(folder: Folder, suffix:
         path.write_text("".join(msgspec.json.encode(row).decode() + "\n" for row in rows) + '{"id":\n')
     else:
         pq.write_table(pa.Table.from_pylist(rows), path)
-    folder.map(MAPPING.replace("logins.csv", path.name))
+    folder.map(LOGINS.replace("logins.csv", path.name))
     report = folder.run()
     assert (report.accepted, report.refused) == (1, 2 if suffix == "jsonl" else 1)
     written = folder.refused / "logins.jsonl"
@@ -259,9 +250,9 @@ def test_reasons_are_counted_without_their_values(folder: Folder) -> None:
 
 def test_a_mapping_that_does_not_fit_says_so_for_every_table_before_anything_is_sent(folder: Folder) -> None:
     folder.rows(10)
-    other = MAPPING.replace('source = "file"', "").replace('name = "logins"', 'name = "others"')
+    other = LOGINS.replace('source = "file"', "").replace('name = "logins"', 'name = "others"')
     third = other.replace("others", "third").replace('column = "at"', 'column = "att"')
-    folder.map(MAPPING + other.replace('"{id}"', '"{customer}"') + third)
+    folder.map(LOGINS + other.replace('"{id}"', '"{customer}"') + third)
     folder.ingest.stop_at = 1
     with pytest.raises(InvalidInput) as caught:
         folder.run()
@@ -288,7 +279,7 @@ def test_a_cut_archive_is_a_problem_and_what_was_read_is_imported(folder: Folder
 def test_progress_is_told_while_filters_leave_rows_out(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vigie_cli.importing.sending.BATCH_ROWS", 50)
     folder.rows(200)
-    folder.map(MAPPING + 'where = [{ value = "{id}", among = ["nobody"] }]\n')
+    folder.map(LOGINS + 'where = [{ value = "{id}", among = ["nobody"] }]\n')
     seen: list[Progress] = []
     report = run(folder.folder, folder.folder / "mapping.toml", folder.ingest, progress=seen.append)
     assert [now.rows for now in seen] == [50, 100, 150, 200, 200]
@@ -307,5 +298,5 @@ def test_empty_files_are_noted(folder: Folder) -> None:
     folder.file.write_text("")
     assert folder.run().notes == ["logins.csv is empty"]
     folder.file.write_text("id,at,n\n")
-    folder.map(MAPPING.replace('name = "logins"', 'name = "other"'))
+    folder.map(LOGINS.replace('name = "logins"', 'name = "other"'))
     assert folder.run().notes == ["logins.csv has no rows (table 'other')"]

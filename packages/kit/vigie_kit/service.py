@@ -1,4 +1,4 @@
-"""The scoring service as a Starlette application: routes, middleware, error handlers, and workers in its lifespan."""
+"""A service of workers as an application: internal routes behind the service token, workers in its lifespan."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -6,25 +6,22 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
+
 from vigie_kit.health import health_routes
 from vigie_kit.http import ServiceTokenMiddleware, exception_handlers
 from vigie_kit.worker import Worker
 
-from vigie_scoring.requests import Status
-from vigie_scoring.routes import internal_routes
-from vigie_scoring.usecases import Scoring
 
-
-def create_app(
-    scoring: Scoring,
+def worker_app(
+    routes: Sequence[BaseRoute],
     workers: Sequence[Worker],
-    status: Callable[[], Status],
     token: str,
     *,
-    is_restored: Callable[[], bool],
+    problems: Callable[[], Mapping[str, str | None]],
     on_stop: Callable[[], None],
 ) -> Starlette:
-    """The application; ready once what served before the start is loaded again, also when that is no model."""
+    """The application; ready once every worker runs and none of `problems` (by name, null when all is well) is left."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -36,11 +33,10 @@ def create_app(
         on_stop()
 
     def check() -> Mapping[str, str | None]:
-        models = None if is_restored() else "the models that served before the start are being loaded"
-        return {worker.name: worker.last_error for worker in workers} | {"models": models}
+        return {worker.name: worker.last_error for worker in workers} | dict(problems())
 
     return Starlette(
-        routes=[*health_routes(check), *internal_routes(scoring, status)],
+        routes=[*health_routes(check), *routes],
         middleware=[Middleware(ServiceTokenMiddleware, token=token)],
         exception_handlers=exception_handlers,
         lifespan=lifespan,
