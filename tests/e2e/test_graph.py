@@ -39,7 +39,7 @@ WRONG_TOKEN = "Failed to load resource: the server responded with a status of 40
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, str]]:
     """A running system with a champion, and the stream's cursor from before its first score."""
     with System(Path(tmp_path_factory.mktemp("bank"))) as system:
-        system.vigie("simulate", "--customers", str(CUSTOMERS), "--days", "150", "--seed", "5")
+        system.vigie("simulate", "--customers", str(CUSTOMERS), "--days", "150", "--activity", "0.4", "--seed", "5")
         first = next(sse(system))
         assert first["__typename"] == "StreamHeartbeat"
         system.vigie("train", "churn")
