@@ -216,12 +216,13 @@ class Consumer:
         work = Work()
         self._take_changes(work)
         room = self._batch - len(work.causes)
-        work.tickets = snapshot.pending(max(room, 1))
-        work.forced.update(customer_id for customer_id, _ in work.tickets)
+        work.forced.update(snapshot.pending(max(room, 1)))
         self._take_rescoring(work, snapshot)
         room = self._batch - len(work.customer_ids)
         if room > 0:
             work.redeciding.update(snapshot.expired_decisions(self._now_us(), room))
+        work.tickets = snapshot.tickets(work.customer_ids)
+        work.forced.update(customer_id for customer_id, _ in work.tickets)
         return work
 
     def _take_changes(self, work: Work) -> None:

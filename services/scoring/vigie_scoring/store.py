@@ -174,10 +174,14 @@ class Snapshot:
         """Lane -> last number consumed of a log."""
         return {lane: number for lane, number in self._rows("SELECT lane, number FROM offsets WHERE log = ?", log)}
 
-    def pending(self, limit: int) -> list[tuple[str, int]]:
-        """Customers to score without a change record, oldest ticket first: (customer, ticket)."""
-        found = self._rows("SELECT customer_id, ticket FROM pending ORDER BY ticket LIMIT ?", limit)
-        return [(customer_id, ticket) for customer_id, ticket in found]
+    def pending(self, limit: int) -> list[str]:
+        """Customers to score without a change record, oldest ticket first."""
+        return [row[0] for row in self._rows("SELECT customer_id FROM pending ORDER BY ticket LIMIT ?", limit)]
+
+    def tickets(self, customer_ids: Iterable[str]) -> list[tuple[str, int]]:
+        """(customer, ticket) of those who wait to be scored."""
+        sql = "SELECT customer_id, ticket FROM pending WHERE customer_id IN (SELECT value FROM json_each(?))"
+        return [(customer_id, ticket) for customer_id, ticket in self._rows(sql, _ids(customer_ids))]
 
     def deniers(self, customer_ids: Sequence[str]) -> dict[str, list[Purpose]]:
         """The purposes that each customer denies; re-checked whenever something is returned."""

@@ -156,6 +156,21 @@ def test_a_new_champion_rescores_everybody_once_in_pages(tmp_path):
     assert world.consumer.step() is False
 
 
+def test_who_waits_to_be_scored_and_has_a_change_too_is_scored_once(tmp_path):
+    world = World(tmp_path, batch=3)
+    for customer_id in ("a", "b", "c", "d"):
+        world.known(customer_id, SAFE)
+    world.run()
+    with world.store.transaction() as tx:
+        tx.enqueue(["c", "d", "a", "b"])
+    world.champion()
+    world.changed("b", world.event("b"))
+    world.run()
+    assert sorted(customer_id for customer_id, *_ in said(world)) == ["a", "b", "c", "d"]
+    with world.store.reading() as snapshot:
+        assert snapshot.pending(9) == []
+
+
 def test_stale_features_hold_scoring_back_until_the_state_caught_up(world):
     world.known("a", SAFE)
     world.run()
