@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.e2e.system import System
 from tests.servers import until
 
 CUSTOMERS = 900
+HEARTBEAT_SECONDS = 1
 STREAM = """subscription($after: Cursor, $filter: ScoreUpdateFilter) {
   scoreUpdated(after: $after, filter: $filter) {
     __typename
@@ -38,7 +40,8 @@ WRONG_TOKEN = "Failed to load resource: the server responded with a status of 40
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, str]]:
     """A running system with a champion, and the stream's cursor from before its first score."""
-    with System(Path(tmp_path_factory.mktemp("bank"))) as system:
+    environment = {"VIGIE_GATEWAY_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS)}
+    with System(Path(tmp_path_factory.mktemp("bank")), environment=environment) as system:
         system.vigie("simulate", "--customers", str(CUSTOMERS), "--days", "150", "--activity", "0.4", "--seed", "5")
         first = next(sse(system))
         assert first["__typename"] == "StreamHeartbeat"
@@ -144,6 +147,29 @@ def test_every_query_of_the_documentation_is_answered_without_an_error(bank, rep
     with httpx.stream("POST", url, json=live, headers=wanted, timeout=30, trust_env=False) as answer:
         first = next(line for line in answer.iter_lines() if line.startswith("data:") and len(line) > 6)
     assert json.loads(first[5:])["data"]["scoreUpdated"]["__typename"] == "StreamHeartbeat"
+
+
+def test_a_stream_whose_filter_lets_nothing_through_still_tells_how_far_it_is(bank):
+    system, _ = bank
+    query = "{ customers(first: 2) { edges { node { id } } } }"
+    watched, busy = (edge["node"]["id"] for edge in system.graphql(query)["data"]["customers"]["edges"])
+    refresh = "mutation($id: ID!) { customerScoreRefresh(id: $id) { errors { message } } }"
+    stop = threading.Event()
+
+    def keep_scoring() -> None:
+        while not stop.is_set():
+            system.graphql(refresh, id=busy)
+
+    scorer = threading.Thread(target=keep_scoring)
+    scorer.start()
+    try:
+        items = sse(system, customerIds=[watched])
+        told = [next(items) for _ in range(4)]
+    finally:
+        stop.set()
+        scorer.join()
+    assert {item["__typename"] for item in told} == {"StreamHeartbeat"}
+    assert len({item["cursor"] for item in told}) > 1
 
 
 def test_a_quarantined_event_is_found_mended_and_released(bank):

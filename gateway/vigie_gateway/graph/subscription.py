@@ -98,32 +98,36 @@ class _Stream:
         if self.number > hub.end:
             yield self._gap(0, "the cursor lies behind the end of this installation's log", hub.end)
         yield self._heartbeat()
+        now, pause = asyncio.get_running_loop().time, self.context.shared.heartbeat_seconds
+        due = now() + pause
         while True:
             if hub.end - self.number > limit:
                 yield self._gap(
                     hub.end - self.number - limit, "the reader was too slow or the cursor too old", hub.end - limit
                 )
+            end = hub.end
             batch = await hub.after(self.number)
             for told in await self._allowed(batch):
                 yield self._update(told)
+                due = now() + pause
             if batch:
                 self.number = batch[-1].number
-                continue
-            if await self._idle():
+            elif self.number < end:  # nothing but what an erasure emptied
+                self.number = end
+            elif await self._idle(due - now()):
                 return
-            if hub.end == self.number:
+            if now() >= due:  # also while records come that this reader does not want
                 yield self._heartbeat()
+                due = now() + pause
 
-    async def _idle(self) -> bool:
-        """Wait for a record, a heartbeat's time or the drain; True when draining."""
+    async def _idle(self, seconds: float) -> bool:
+        """Wait for a record, so many seconds or the drain; True when draining."""
         waits: list[Awaitable[Any]] = [self.context.shared.hub.moved_past(self.number)]
         if self.context.drain is not None:
             waits.append(self.context.drain.wait())
         tasks = [asyncio.ensure_future(one) for one in waits]
         try:
-            await asyncio.wait(
-                tasks, timeout=self.context.shared.heartbeat_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(tasks, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
