@@ -23,7 +23,7 @@ test: test-env ## Run all tests (real servers, free ports, random order)
 sdks: ## Install the npm SDKs that tests send with (needs Node and npm); without them those tests are skipped
 	@cd tests/sdks && npm install --no-save --ignore-scripts --no-fund --no-audit
 
-test-large: test-env ## Run the long tests: the OULAD walk-through, training on a real registry, a consumer stopped for 30 s
+test-large: test-env ## Run the long tests: OULAD, 100,000 customers, 20 kills and power cuts, a million events, a consumer stopped for 30 s
 	@$(BIN)/python -m pytest -m large -n 0
 
 fuzz: test-env ## Send 120,000 odd bodies to a running ingest, over all shapes (FUZZ_EXAMPLES for each shape, twice for Segment's)
