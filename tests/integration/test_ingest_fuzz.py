@@ -105,17 +105,47 @@ def damaged(draw: st.DrawFn, body: bytes) -> bytes:
     return bytes(found)
 
 
-def sent(data: st.DataObject, body: bytes) -> tuple[bytes, bool, dict[str, str]]:
-    """The body as it travels: as it is, damaged, packed, or said to be packed; whether it is whole."""
-    way = data.draw(st.sampled_from(["plain", "plain", "packed", "damaged", "damaged packed", "not packed"]))
+@dataclass(frozen=True)
+class Call:
+    """A body as it travels, and how many verdicts it needs when it is taken."""
+
+    path: str
+    body: bytes
+    headers: dict[str, str]
+    verdicts: int
+
+
+@st.composite
+def calls(draw: st.DrawFn, path: str, value: Any, verdicts: int) -> Call:
+    """A value on its way: as it is, damaged, packed, or said to be packed."""
+    body = msgspec.json.encode(value)
+    way = draw(st.sampled_from(["plain", "plain", "packed", "damaged", "damaged packed", "not packed"]))
     if way == "plain":
-        return body, True, {}
+        return Call(path, body, {}, verdicts)
     if way == "damaged":
-        return data.draw(damaged(body)), False, {}
+        return Call(path, draw(damaged(body)), {}, 0)
     packed = {"Content-Encoding": "gzip"}
     if way == "packed":
-        return gzip.compress(body, 1), True, packed
-    return (data.draw(damaged(gzip.compress(body, 1))) if way == "damaged packed" else body), False, packed
+        return Call(path, gzip.compress(body, 1), packed, verdicts)
+    return Call(path, draw(damaged(gzip.compress(body, 1))) if way == "damaged packed" else body, packed, 0)
+
+
+@st.composite
+def tracking_calls(draw: st.DrawFn) -> Call:
+    """A batch, or a call of its own path."""
+    if draw(st.booleans()):
+        messages = draw(st.lists(segment_message | json, max_size=4))
+        more = draw(st.fixed_dictionaries({}, optional={"sentAt": json, "context": json}))
+        return draw(calls("/v1/batch", {**more, "batch": messages}, len(messages)))
+    return draw(calls(f"/v1/{draw(st.sampled_from(SEGMENT))}", draw(segment_message), 1))
+
+
+@st.composite
+def shaped_calls(draw: st.DrawFn, name: str) -> Call:
+    """A list of a vendor's parts."""
+    parts = draw(st.lists(SHAPES[name][1] | json, max_size=4))
+    value = {"events": parts} if name == "tealium" else parts
+    return draw(calls(ROUTES[name][0], value, sum(least(name, part) for part in parts)))
 
 
 def assert_all_have_a_verdict(target: Target, before: int, resident_mb: float) -> None:
@@ -123,25 +153,17 @@ def assert_all_have_a_verdict(target: Target, before: int, resident_mb: float) -
     assert target.resident_mb() - resident_mb < MOST_GROWTH_MB
     assert set(target.answers) <= {200, 202, 400, 401, 413, 415}, target.answers
     assert target.promised > 0
-    target.promised = 0
 
 
 @pytest.mark.timeout(3600)
 def test_any_call_of_the_tracking_api(target: Target) -> None:
-    before, resident_mb = target.verdicts(), target.resident_mb()
+    before, resident_mb, target.promised = target.verdicts(), target.resident_mb(), 0
 
     @settings(max_examples=2 * EXAMPLES, database=None)
-    @given(data=st.data())
-    def one(data: st.DataObject) -> None:
-        if data.draw(st.booleans()):
-            messages = data.draw(st.lists(segment_message | json, max_size=4))
-            more = data.draw(st.fixed_dictionaries({}, optional={"sentAt": json, "context": json}))
-            path, value, count = "/v1/batch", {**more, "batch": messages}, len(messages)
-        else:
-            path, value, count = f"/v1/{data.draw(st.sampled_from(SEGMENT))}", data.draw(segment_message), 1
-        body, whole, headers = sent(data, msgspec.json.encode(value))
-        if target.send(path, body, {**BASIC, **headers}) and whole:
-            target.promised += count
+    @given(call=tracking_calls())
+    def one(call: Call) -> None:
+        if target.send(call.path, call.body, {**BASIC, **call.headers}):
+            target.promised += call.verdicts
 
     one()
     assert_all_have_a_verdict(target, before, resident_mb)
@@ -150,17 +172,13 @@ def test_any_call_of_the_tracking_api(target: Target) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", SHAPES)
 def test_any_body_of_another_vendors_shape(target: Target, name: str) -> None:
-    _, shaped, _ = SHAPES[name]
-    path, signed = ROUTES[name]
-    before, resident_mb = target.verdicts(), target.resident_mb()
+    before, resident_mb, target.promised = target.verdicts(), target.resident_mb(), 0
 
     @settings(max_examples=EXAMPLES, database=None)
-    @given(data=st.data())
-    def one(data: st.DataObject) -> None:
-        parts = data.draw(st.lists(shaped | json, max_size=4))
-        body, whole, headers = sent(data, msgspec.json.encode({"events": parts} if name == "tealium" else parts))
-        if target.send(path, body, {**signed(body), **headers}) and whole:
-            target.promised += sum(least(name, part) for part in parts)
+    @given(call=shaped_calls(name))
+    def one(call: Call) -> None:
+        if target.send(call.path, call.body, {**ROUTES[name][1](call.body), **call.headers}):
+            target.promised += call.verdicts
 
     one()
     assert_all_have_a_verdict(target, before, resident_mb)

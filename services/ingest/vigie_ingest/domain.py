@@ -18,6 +18,9 @@ MAX_DEPTH = 32
 """Levels of objects and lists below an event. A decoder's own limit depends on how deep its caller stands: what one
 process has just read another could not."""
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for a text that is no JSON, no UTF-8, or too deep."""
+
 Consents = tuple[tuple[Purpose, ConsentState], ...]
 
 

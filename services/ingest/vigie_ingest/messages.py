@@ -11,7 +11,7 @@ from vigie_contracts.events import EventKind
 from vigie_contracts.imports import ImportRecord
 
 from vigie_ingest import domain
-from vigie_ingest.domain import Draft, Refusal, Unacceptable
+from vigie_ingest.domain import UNREADABLE, Draft, Refusal, Unacceptable
 from vigie_ingest.identity import Rules
 from vigie_ingest.plan import SHOWN_VIOLATIONS, Plan
 
@@ -94,7 +94,7 @@ class Normaliser:
         try:
             batch = _BATCH.decode(body)
             return [self._draft(m, m.type, batch.sent_at, batch.context, source_id, received_us) for m in batch.batch]
-        except (msgspec.DecodeError, Unacceptable, RecursionError):
+        except (*UNREADABLE, Unacceptable):
             return self._one_by_one(body, source_id, received_us)
 
     def single(self, body: bytes, kind: str, source_id: str, received_us: int) -> list[Draft | Refusal]:
@@ -263,7 +263,7 @@ def _merged(batch: dict[str, Any] | None, own: dict[str, Any] | None) -> dict[st
 def _message(body: bytes) -> Message:
     try:
         return _MESSAGE.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Unacceptable("malformed", f"the message is wrong: {error}") from error
 
 
@@ -281,7 +281,7 @@ def _id_of(body: bytes) -> str:
     try:
         named = _NAMED.decode(body)
         return domain.checked_id("messageId", named.message_id) or secrets.token_hex(16)
-    except (msgspec.DecodeError, RecursionError, Unacceptable):
+    except (*UNREADABLE, Unacceptable):
         return secrets.token_hex(16)
 
 
@@ -290,7 +290,7 @@ def _standing_alone(body: bytes, kind: str | None, sent_at: Any, context: dict[s
     said = {"type": kind, "sentAt": sent_at, "context": context}
     try:
         found: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return b""
     own = {key: value for key, value in found.items() if value is not None}
     whole = {**{key: value for key, value in said.items() if value is not None}, **own}
@@ -323,5 +323,5 @@ def _refusal(
 def _decoded(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"the body is not what was expected: {error}") from error

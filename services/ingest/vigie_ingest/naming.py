@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from vigie_ingest.domain import UNREADABLE
 from vigie_ingest.shapes.envelope import hashed_email, plain
 
 _OF_IDS = ("id", "ids", "number", "subject", "customer", "user")
@@ -35,7 +36,7 @@ class Names:
         identities, texts = self._of(source_id)
         try:
             decoded = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             text = body.decode(errors="replace")
             return texts.search(text) is not None or self._addressed(text)
         return any(

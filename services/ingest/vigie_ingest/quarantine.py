@@ -19,7 +19,7 @@ from vigie_kit.database import reading
 from vigie_kit.http import StructResponse, decode, whole
 
 from vigie_ingest import quarantine_store
-from vigie_ingest.domain import Draft, Refusal
+from vigie_ingest.domain import UNREADABLE, Draft, Refusal
 from vigie_ingest.messages import KINDS, Normaliser
 from vigie_ingest.quarantine_store import QuarantinedRow
 from vigie_ingest.store import Engine
@@ -144,7 +144,7 @@ class Quarantine:
 def _kind_of(body: bytes) -> str | None:
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
     kind = found.get("type") if isinstance(found, dict) else None
     return kind if isinstance(kind, str) and kind in KINDS else None
@@ -153,7 +153,7 @@ def _kind_of(body: bytes) -> str | None:
 def _record_of(body: bytes) -> ImportRecord | None:
     try:
         return msgspec.json.decode(body, type=ImportRecord)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 

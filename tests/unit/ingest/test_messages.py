@@ -1,5 +1,6 @@
 """Segment's shapes: what is read, what is quarantined, and that one bad message spoils nothing."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from vigie_ingest.domain import MAX_DEPTH, Draft, Refusal
 from vigie_ingest.identity import Rules
 from vigie_ingest.messages import Normaliser, write_key_of
 
-from tests.unit.ingest.ingest_world import CATALOGUE, NOW_US, identify, track
+from tests.unit.ingest.ingest_world import CATALOGUE, NOW_US, World, identify, track
 
 NORMALISER = Normaliser(CATALOGUE, Rules())
 
@@ -165,3 +166,20 @@ def test_an_identify_keeps_traits_that_nobody_declared() -> None:
     (draft,) = batch(identify("1", user="u", traits={"ageBand": "65+", "shoe": 44}))
     assert isinstance(draft, Draft)
     assert draft.traits == {"age_band": "65+", "shoe": 44}
+
+
+@pytest.mark.parametrize("text", [b'"\x80"', b'{"\x80":1}'])
+@pytest.mark.parametrize("field", ["event", "properties", "messageId", "context"])
+def test_what_is_no_utf_8_goes_to_quarantine_and_the_rest_of_its_batch_is_taken(
+    tmp_path: Path, field: str, text: bytes
+) -> None:
+    world = World(tmp_path)
+    good = msgspec.json.encode(track("good", user="u"))
+    bad = good.replace(b'"good"', b'"bad"')[:-1] + b',"%s":%s}' % (field.encode(), text)
+    found = world.normaliser.batch(b'{"batch":[%s,%s]}' % (bad, good), "app", NOW_US)
+    assert [type(item) for item in found[1:]] == [Draft]
+    if isinstance(found[0], Refusal):
+        assert (found[0].code, found[0].body) == ("malformed", bad)
+    numbers = world.appender.append(found)
+    assert numbers[1] > 0
+    assert len(world.quarantine.events(None)) == isinstance(found[0], Refusal)

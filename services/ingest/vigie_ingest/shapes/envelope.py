@@ -10,7 +10,7 @@ import msgspec
 from vigie_contracts.errors import InvalidInput
 from vigie_contracts.instants import MINUTE_US, from_micros, parse_instant
 
-from vigie_ingest.domain import MAX_ID_LENGTH, Unacceptable
+from vigie_ingest.domain import MAX_ID_LENGTH, UNREADABLE, Unacceptable
 from vigie_ingest.messages import Message
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ def whole(body: bytes, type_: type[T]) -> T:
     """A request's body; InvalidInput (the sender's answer is 400) when it cannot be read at all."""
     try:
         return msgspec.json.decode(body, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"the body is not what was expected: {error}") from error
 
 
@@ -95,7 +95,7 @@ def part(body: bytes, type_: type[T]) -> T:
     """A part of a body; Unacceptable `malformed` when its fields are wrong."""
     try:
         return msgspec.json.decode(body, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Unacceptable("malformed", f"the event is wrong: {error}") from error
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from vigie_contracts.errors import InvalidInput
 
-from vigie_ingest.domain import Unacceptable
+from vigie_ingest.domain import UNREADABLE, Unacceptable
 from vigie_ingest.messages import Message
 from vigie_ingest.shapes import crm
 from vigie_ingest.shapes.crm import Record
@@ -75,7 +75,7 @@ def verification(body: bytes) -> Verification | None:
     """The request to verify a callback, when the body is one."""
     try:
         return msgspec.json.decode(body, type=Verification)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 
@@ -90,7 +90,7 @@ def _records(body: bytes) -> list[bytes]:
     if len(parts) == 1 and b'"records"' in parts[0]:
         try:
             return [bytes(raw) for raw in msgspec.json.decode(parts[0], type=_Listed).records]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return parts
     return parts
 
