@@ -27,7 +27,7 @@ from vigie_ingest.store import Connection, Engine
 SETTLE_IDLE_AT = 2_000
 SETTLE_ANYWAY_AT = 50_000
 ROOM_BYTES = 8_000_000
-"""What must be free, after a write failed, before the service is ready again: the largest body twice over."""
+"""What must be free, after a write failed, before the service is ready again: more than the largest body."""
 DUPLICATE = 0
 
 _VERDICTS = {1: "accepted", 0: "duplicate", -1: "quarantined"}
