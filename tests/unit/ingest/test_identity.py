@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from sqlalchemy import event
 from vigie_contracts.errors import InvalidInput
-from vigie_contracts.events import MapMove
+from vigie_contracts.events import MapChanged, MapMove
 from vigie_contracts.reads import CustomersRequest, Lookup
 from vigie_ingest.identity import (
     DEFAULT_RULES,
@@ -62,6 +62,18 @@ def test_a_second_user_id_on_a_shared_device_is_not_merged(world: World) -> None
     (note,) = world.reads.receipt("3", "app").notes
     assert note.startswith("the anonymous id is a shared device: a second user id identified on it")
     assert world.reads.receipt("5", "app").notes == []
+
+
+def test_undoing_the_first_merge_leaves_a_shared_device_shared(world: World) -> None:
+    world.send(track("1", anonymous="device"))
+    world.send(identify("2", user="ann", anonymous="device"), identify("3", user="bob", anonymous="device"))
+    (merge,) = (number for number, record in enumerate(world.records(), 1) if isinstance(record, MapChanged))
+    world.appender.undo(merge, "it was never hers")
+    world.send(track("4", anonymous="device"), identify("5", user="ann", anonymous="device"))
+    first, *_, later, _ = world.events()
+    owners = {world.customer_of("user_id", "ann"), world.customer_of("user_id", "bob")}
+    assert later.member_id == world.customer_of("anonymous_id", "device") not in {*owners, first.member_id}
+    assert [len(record.moves) for record in world.merges()] == [1, 1]
 
 
 def test_an_alias_to_a_shared_device_is_ignored_and_said(world: World) -> None:
