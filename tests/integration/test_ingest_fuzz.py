@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import hmac
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -115,13 +116,22 @@ class Call:
     verdicts: int
 
 
+def _cut(body: bytes, place: int) -> bytes:
+    """The body with half an emoji at the beginning of one of its texts."""
+    starts = [match.end() for match in re.finditer(rb'[:,\[]"', body)]
+    at = starts[place % len(starts)] if starts else 0
+    return body[:at] + rb"\ud83d" + body[at:] if at else body
+
+
 @st.composite
 def calls(draw: st.DrawFn, path: str, value: Any, verdicts: int) -> Call:
     """A value on its way: as it is, damaged, packed, or said to be packed."""
     body = msgspec.json.encode(value)
-    way = draw(st.sampled_from(["plain", "plain", "packed", "damaged", "damaged packed", "not packed"]))
+    way = draw(st.sampled_from(["plain", "plain", "cut", "packed", "damaged", "damaged packed", "not packed"]))
     if way == "plain":
         return Call(path, body, {}, verdicts)
+    if way == "cut":
+        return Call(path, _cut(body, draw(st.integers(0, 9))), {}, verdicts)
     if way == "damaged":
         return Call(path, draw(damaged(body)), {}, 0)
     packed = {"Content-Encoding": "gzip"}

@@ -198,6 +198,7 @@ def test_a_commit_wakes_the_readers_of_the_log(ingest: IngestProcess) -> None:
 
 
 def test_status_says_where_the_log_ends_and_what_was_counted(ingest: IngestProcess) -> None:
+    ingest.post("/v1/batch", {"batch": [track("counted-1")]}, headers=BASIC)
     status = ingest.client().get("/internal/status", dict)
     assert status["service"] == "ingest"
     assert status["offsets"] == {"events": len(ingest.records())}

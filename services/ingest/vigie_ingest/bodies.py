@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from starlette.requests import Request
 from vigie_contracts.errors import InvalidInput, Unauthorized, VigieError
 
-from vigie_ingest.messages import write_key_of
-
 ROOM = "vigie.room"
 """Where a request's scope has what it holds of the queue (`admission.Room`)."""
 
@@ -58,24 +56,22 @@ class KeyRing:
         """Hash of a key -> (source id, until when it counts in microseconds of system time, null for ever)."""
         self._keys = dict(keys)
 
-    def source_of(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> str:
+    def source_of(self, headers: Mapping[str, str], query: Mapping[str, str], stated: str | None) -> str:
         """Source of a call by its key; Unauthorized without a known one.
 
-        From Basic, the header `X-Write-Key`, the query's `writekey`, else the body's `writeKey` (Bearer or not).
+        From Basic, the header `X-Write-Key`, the query's `writekey`, else the one stated in the body (Bearer or not).
         """
         for key in (
             basic_user(headers.get("authorization")),
             headers.get("x-write-key"),
             query.get("writekey"),
             query.get("writeKey"),
+            stated,
         ):
             source = self.source_of_key(key)
             if source is not None:
                 return source
-        source = self.source_of_key(write_key_of(body))
-        if source is None:
-            raise Unauthorized("the write key is missing or unknown; check the key of this source")
-        return source
+        raise Unauthorized("the write key is missing or unknown; check the key of this source")
 
     def source_of_key(self, key: str | None) -> str | None:
         """Source of a bare key; None when it is unknown or has expired."""

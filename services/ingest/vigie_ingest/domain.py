@@ -21,6 +21,8 @@ process has just read another could not."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for a text that is no JSON, no UTF-8, or too deep."""
 
+_NESTING = frozenset((dict, list))
+
 Consents = tuple[tuple[Purpose, ConsentState], ...]
 
 
@@ -56,6 +58,22 @@ class Times(NamedTuple):
     effective_us: int
 
 
+class Context(NamedTuple):
+    """A message's context as the JSON text of an object, and the consents that it states."""
+
+    text: msgspec.Raw
+    consents: Consents
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """The object."""
+        found: dict[str, Any] = msgspec.json.decode(self.text)
+        return found
+
+
+NO_CONTEXT = Context(msgspec.Raw(b"{}"), ())
+
+
 class Draft(msgspec.Struct, kw_only=True, gc=False):
     """An acceptable event before the log's writer gives it a member, an instant and a position."""
 
@@ -75,7 +93,7 @@ class Draft(msgspec.Struct, kw_only=True, gc=False):
     properties: dict[str, Any]
     measures: dict[str, int]
     traits: dict[str, Any]
-    context: dict[str, Any]
+    context: Context
     consents: Consents
     known_at_us: int | None
     notes: tuple[str, ...] = ()
@@ -87,14 +105,13 @@ class Draft(msgspec.Struct, kw_only=True, gc=False):
         return self.known_at_us is not None
 
 
-def event_times(original: datetime | None, sent: datetime | None, received_us: int) -> Times:
+def event_times(original: datetime | None, sent_us: int | None, received_us: int) -> Times:
     """Correct the client's clock by its own `sent_at`, then clamp the future once.
 
     timestamp = received_at - (sent_at - original_timestamp) with both stamps, else original_timestamp, else
     received_at; effective_at = min(timestamp, received_at). Unacceptable for a stamp without an offset, or before 1970.
     """
-    original_us = None if original is None else _micros("timestamp", original)
-    sent_us = None if sent is None else _micros("sentAt", sent)
+    original_us = None if original is None else micros("timestamp", original)
     if original_us is None:
         timestamp_us = received_us
     elif sent_us is None:
@@ -128,18 +145,18 @@ def checked_id(field: str, value: str | int | None) -> str | None:
 def check_depth(*values: dict[str, Any]) -> None:
     """Unacceptable when maps or lists are nested deeper than MAX_DEPTH."""
     for value in values:
-        if value and not _is_shallow(value.values(), MAX_DEPTH - 1):
+        if not _is_shallow(value.values(), MAX_DEPTH - 1):
             raise Unacceptable("too_deep", f"the event is nested more than {MAX_DEPTH} levels deep")
 
 
 def _is_shallow(values: Iterable[Any], left: int) -> bool:
-    for value in values:
-        kind = type(value)
-        if kind is not dict and kind is not list:
-            continue
-        if not left or not _is_shallow(value.values() if kind is dict else value, left - 1):
-            return False
-    return True
+    if _NESTING.isdisjoint(map(type, values)):
+        return True
+    return left > 0 and all(
+        _is_shallow(value.values() if type(value) is dict else value, left - 1)
+        for value in values
+        if type(value) in _NESTING
+    )
 
 
 class Named(NamedTuple):
@@ -244,7 +261,8 @@ def corrected_seconds(times: Times) -> float:
     return 0.0 if times.original_us is None else (times.effective_us - times.original_us) / 1_000_000
 
 
-def _micros(field: str, instant: datetime) -> int:
+def micros(field: str, instant: datetime) -> int:
+    """Microseconds UTC; Unacceptable for a stamp without an offset."""
     if instant.tzinfo is None:
         raise Unacceptable("naive_time", f"{field} has no offset from UTC")
     return to_micros(instant)

@@ -2,7 +2,7 @@
 
 import secrets
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from vigie_contracts.catalogue import Catalogue
@@ -10,10 +10,12 @@ from vigie_contracts.errors import InvalidInput
 from vigie_contracts.events import EventKind
 from vigie_contracts.imports import ImportRecord
 
-from vigie_ingest import domain
-from vigie_ingest.domain import UNREADABLE, Draft, Refusal, Unacceptable
+from vigie_ingest import contexts, domain
+from vigie_ingest.contexts import ABSENT, Contexts
+from vigie_ingest.domain import NO_CONTEXT, UNREADABLE, Draft, Refusal, Unacceptable
 from vigie_ingest.identity import Rules
 from vigie_ingest.plan import SHOWN_VIOLATIONS, Plan
+from vigie_ingest.surrogates import is_lossy, mended, note_loss
 
 KINDS: frozenset[str] = frozenset(("track", "identify", "page", "screen", "group", "alias"))
 Id = str | int | None
@@ -36,7 +38,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     channel: str | None = None
     properties: dict[str, Any] | None = None
     traits: dict[str, Any] | None = None
-    context: dict[str, Any] | None = None
+    context: msgspec.Raw = ABSENT
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -45,7 +47,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     batch: list[Message]
     write_key: str | None = None
     sent_at: datetime | None = None
-    context: dict[str, Any] | None = None
+    context: msgspec.Raw = ABSENT
 
 
 class RawBatch(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -54,30 +56,56 @@ class RawBatch(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     batch: list[msgspec.Raw]
     write_key: str | None = None
     sent_at: Any = None
-    context: Any = None
+    context: msgspec.Raw = ABSENT
 
 
-class Keyed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The write key of any body."""
+class Single(Message, frozen=True, kw_only=True, rename="camel"):
+    """A body that is one message."""
 
     write_key: str | None = None
 
 
-class _Named(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class RawSingle(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What must be readable of a body that is one message."""
+
+    write_key: str | None = None
     message_id: Id = None
 
 
+class Call(msgspec.Struct, frozen=True):
+    """A readable body; `decoded` when all of it is as expected."""
+
+    body: bytes
+    kind: str | None
+    write_key: str | None
+    decoded: Batch | Single | None
+
+
 _BATCH = msgspec.json.Decoder(Batch)
+_SINGLE = msgspec.json.Decoder(Single)
 _RAW_BATCH = msgspec.json.Decoder(RawBatch)
+_RAW_SINGLE = msgspec.json.Decoder(RawSingle)
 _MESSAGE = msgspec.json.Decoder(Message)
-_KEYED = msgspec.json.Decoder(Keyed)
-_NAMED = msgspec.json.Decoder(_Named)
 
 
-def write_key_of(body: bytes) -> str | None:
-    """`writeKey` of a body, or None; InvalidInput when the body is no JSON object."""
-    keyed: Keyed = _decoded(_KEYED, body)
-    return keyed.write_key
+def read(body: bytes, kind: str | None = None) -> Call:
+    """A batch, or the one message of the kind that its path says; InvalidInput when it cannot be read at all."""
+    batched = kind is None
+    try:
+        decoded: Batch | Single = (_BATCH if batched else _SINGLE).decode(body)
+        return Call(body, kind, decoded.write_key, decoded)
+    except UNREADABLE:
+        raw: RawBatch | RawSingle = _decoded(_RAW_BATCH if batched else _RAW_SINGLE, mended(body))
+        return Call(body, kind, raw.write_key, None)
+
+
+class _Given(NamedTuple):
+    """What a path and a batch say of their messages; `lossy` when half surrogate pairs were replaced in the body."""
+
+    kind: str | None
+    sent_at: Any
+    context: msgspec.Raw
+    lossy: bool
 
 
 class Normaliser:
@@ -88,24 +116,28 @@ class Normaliser:
         self._rules = rules
         self._plan = plan or Plan()
         self._names = domain.Names(catalogue)
+        self._contexts = Contexts()
 
-    def batch(self, body: bytes, source_id: str, received_us: int) -> list[Draft | Refusal]:
-        """Drafts and refusals in the order sent; InvalidInput when the body is no batch at all."""
+    def items(self, call: Call, source_id: str, received_us: int) -> list[Draft | Refusal]:
+        """Drafts and refusals in the order sent."""
+        whole = call.decoded
         try:
-            batch = _BATCH.decode(body)
-            return [self._draft(m, m.type, batch.sent_at, batch.context, source_id, received_us) for m in batch.batch]
-        except (*UNREADABLE, Unacceptable):
-            return self._one_by_one(body, source_id, received_us)
-
-    def single(self, body: bytes, kind: str, source_id: str, received_us: int) -> list[Draft | Refusal]:
-        """The same for a call that is one message."""
-        _decoded(_NAMED, body)
-        return [self._careful(body, kind, None, None, source_id, received_us)]
+            if isinstance(whole, Batch):
+                sent_us, context = _sent_us(whole.sent_at), whole.context
+                return [self._draft(m, m.type, sent_us, context, source_id, received_us) for m in whole.batch]
+            if whole is not None:
+                return [self._draft(whole, call.kind, None, ABSENT, source_id, received_us)]
+        except Unacceptable:
+            pass
+        return self._one_by_one(call, source_id, received_us)
 
     def enveloped(self, message: Message, body: bytes, source_id: str, received_us: int) -> Draft | Refusal:
         """A message that another shape made; `body` is what was sent, for quarantine."""
         try:
-            return self._draft(message, message.type, None, None, source_id, received_us)
+            draft = self._draft(message, message.type, None, ABSENT, source_id, received_us)
+            if is_lossy(body):
+                note_loss(draft)
+            return draft
         except Unacceptable as error:
             meant = _meant(message)
             return _refusal(error, source_id, _id_of(meant), received_us, body, meant)
@@ -118,27 +150,34 @@ class Normaliser:
             body = msgspec.json.encode(record)
             return _refusal(error, source_id, record.event_id, now_us, body)
 
-    def _one_by_one(self, body: bytes, source_id: str, received_us: int) -> list[Draft | Refusal]:
-        raw = _decoded(_RAW_BATCH, body)
-        context = raw.context if isinstance(raw.context, dict) else None
-        return [self._careful(bytes(m), None, raw.sent_at, context, source_id, received_us) for m in raw.batch]
+    def _one_by_one(self, call: Call, source_id: str, received_us: int) -> list[Draft | Refusal]:
+        body = mended(call.body)
+        lossy = body is not call.body
+        if call.kind is not None:
+            given = _Given(call.kind, None, ABSENT, lossy)
+            return [self._careful(body, given, source_id, received_us)]
+        raw: RawBatch = _decoded(_RAW_BATCH, body)
+        given = _Given(None, raw.sent_at, raw.context, lossy)
+        return [self._careful(bytes(message), given, source_id, received_us) for message in raw.batch]
 
-    def _careful(
-        self, body: bytes, kind: str | None, sent_at: Any, context: dict[str, Any] | None, source_id: str, received: int
-    ) -> Draft | Refusal:
+    def _careful(self, body: bytes, given: "_Given", source_id: str, received_us: int) -> Draft | Refusal:
         try:
             message = _message(body)
-            return self._draft(message, kind or message.type, _instant(sent_at), context, source_id, received)
+            sent_us = _sent_us(_instant(given.sent_at))
+            draft = self._draft(message, given.kind or message.type, sent_us, given.context, source_id, received_us)
+            if given.lossy and is_lossy(body):
+                note_loss(draft)
+            return draft
         except Unacceptable as error:
-            meant = _standing_alone(body, kind, sent_at, context)
-            return _refusal(error, source_id, _id_of(body), received, body, meant)
+            meant = _standing_alone(body, given)
+            return _refusal(error, source_id, _id_of(body), received_us, body, meant)
 
     def _draft(
         self,
         message: Message,
         kind: str | None,
-        sent_at: datetime | None,
-        batch_context: dict[str, Any] | None,
+        sent_us: int | None,
+        batch_context: msgspec.Raw,
         source_id: str,
         received_us: int,
     ) -> Draft:
@@ -149,9 +188,9 @@ class Normaliser:
         user_id, anonymous_id, notes = self._identities(message.user_id, message.anonymous_id)
         named = self._names.of(kind, message.event if kind == "track" else message.name)
         properties = message.properties or {}
-        context = _merged(batch_context, message.context)
+        context = self._contexts.of(message.context, batch_context)
         traits = message.traits or {}
-        domain.check_depth(properties, context, traits)
+        domain.check_depth(properties, traits)
         if kind == "identify":
             traits = domain.canonical_traits(catalogue, traits)
         elif message.name is not None and kind in ("page", "screen"):
@@ -175,14 +214,16 @@ class Normaliser:
             group_id=group_id,
             received_at_us=received_us,
             times=domain.event_times(
-                message.timestamp or message.original_timestamp, message.sent_at or sent_at, received_us
+                message.timestamp or message.original_timestamp,
+                _sent_us(message.sent_at) if message.sent_at is not None else sent_us,
+                received_us,
             ),
             channel=message.channel,
             properties=properties,
             measures=domain.measures_of(catalogue, named.name, properties) if named.measured else {},
             traits=traits,
             context=context,
-            consents=domain.stated_consents(context) if "consent" in context else (),
+            consents=context.consents,
             known_at_us=None,
             notes=notes + warnings,
             warned=bool(warnings),
@@ -217,7 +258,7 @@ class Normaliser:
             properties=record.properties,
             measures=domain.measures_of(catalogue, named.name, record.properties) if named.measured else {},
             traits=traits,
-            context={},
+            context=NO_CONTEXT,
             consents=domain.consents_from(record.consent) if record.consent else (),
             known_at_us=known_us,
             notes=notes + warnings,
@@ -256,15 +297,15 @@ def _needed(field: str, value: Id, kind: str, code: str) -> str:
     return found
 
 
-def _merged(batch: dict[str, Any] | None, own: dict[str, Any] | None) -> dict[str, Any]:
-    return {**batch, **(own or {})} if batch else own or {}
-
-
 def _message(body: bytes) -> Message:
     try:
         return _MESSAGE.decode(body)
     except UNREADABLE as error:
         raise Unacceptable("malformed", f"the message is wrong: {error}") from error
+
+
+def _sent_us(sent_at: datetime | None) -> int | None:
+    return None if sent_at is None else domain.micros("sentAt", sent_at)
 
 
 def _instant(sent_at: Any) -> datetime | None:
@@ -279,31 +320,32 @@ def _instant(sent_at: Any) -> datetime | None:
 def _id_of(body: bytes) -> str:
     """The event id of a message that is otherwise wrong; one is assigned when it has none that can be used."""
     try:
-        named = _NAMED.decode(body)
+        named = _RAW_SINGLE.decode(body)
         return domain.checked_id("messageId", named.message_id) or secrets.token_hex(16)
     except (*UNREADABLE, Unacceptable):
         return secrets.token_hex(16)
 
 
-def _standing_alone(body: bytes, kind: str | None, sent_at: Any, context: dict[str, Any] | None) -> bytes:
+def _standing_alone(body: bytes, given: _Given) -> bytes:
     """A message with what its path and its batch said; empty when they said nothing or it is no JSON object."""
-    said = {"type": kind, "sentAt": sent_at, "context": context}
+    context = contexts.shared(given.context)
+    said = {"type": given.kind, "sentAt": given.sent_at, "context": context or None}
     try:
         found: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
     except UNREADABLE:
         return b""
     own = {key: value for key, value in found.items() if value is not None}
     whole = {**{key: value for key, value in said.items() if value is not None}, **own}
-    if kind is not None:
-        whole["type"] = kind
+    if given.kind is not None:
+        whole["type"] = given.kind
     if context and isinstance(own.get("context"), dict):
-        whole["context"] = _merged(context, own["context"])
+        whole["context"] = {**context, **own["context"]}
     return b"" if whole == own else msgspec.json.encode(whole)
 
 
 def _meant(message: Message) -> bytes:
-    stated = {key: value for key, value in msgspec.to_builtins(message).items() if value is not None}
-    return msgspec.json.encode(stated)
+    whole: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(message))
+    return msgspec.json.encode({key: value for key, value in whole.items() if value is not None})
 
 
 def _refusal(

@@ -20,7 +20,7 @@ from vigie_kit.http import StructResponse, decode, whole
 
 from vigie_ingest import quarantine_store
 from vigie_ingest.domain import UNREADABLE, Draft, Refusal
-from vigie_ingest.messages import KINDS, Normaliser
+from vigie_ingest.messages import KINDS, Normaliser, read
 from vigie_ingest.quarantine_store import QuarantinedRow
 from vigie_ingest.store import Engine
 from vigie_ingest.writer import Writer
@@ -111,7 +111,7 @@ class Quarantine:
                 )
             item = self._normaliser.imported(record, row.source_id, self._clock.now_us())
         else:
-            (item,) = self._normaliser.single(body, kind, row.source_id, row.received_at_us)
+            (item,) = self._normaliser.items(read(body, kind), row.source_id, row.received_at_us)
         if isinstance(item, Refusal):
             return item
         if mended is not None and mended.get("messageId") not in (None, row.event_id):

@@ -13,7 +13,7 @@ from vigie_contracts.catalogue import Catalogue
 from vigie_contracts.errors import IncompatibleData
 from vigie_contracts.events import Event
 
-from vigie_ingest.domain import Draft
+from vigie_ingest.domain import NO_CONTEXT, Draft
 from vigie_ingest.keystore import Keys
 
 FORMAT = b"\x01"
@@ -21,8 +21,8 @@ NONCE_BYTES = 12
 _NOTHING: frozenset[str] = frozenset()
 
 
-class Personal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The sealed part: the event's own fields, and the entries of its maps that are personal."""
+class Personal(msgspec.Struct, frozen=True, kw_only=True):
+    """The sealed part: the event's own fields, and the entries of its maps that are personal; nothing that is empty."""
 
     name: str = ""
     anonymous_id: str | None = None
@@ -57,33 +57,33 @@ class Sealer:
             for row in catalogue.micro_conversions.values()
         }
         self._traits = frozenset(row.name for row in catalogue.attributes.values() if row.pii is None)
-        self._random = b""
+        self._random, self._used = b"", 0
 
     def seal(self, draft: Draft, member_id: str) -> Parts:
         """What of an event lies clear and what sealed. The member's key, if new, was minted and is committed later."""
         public = self._properties.get(draft.name, _NOTHING) if draft.catalogued else _NOTHING
-        properties, own_properties = _parted(draft.properties, public)
-        measures, own_measures = _parted(draft.measures, public)
-        traits, own_traits = _parted(draft.traits, self._traits if draft.kind == "identify" else _NOTHING)
-        named = draft.catalogued or draft.name == draft.kind
-        personal = Personal(
-            name="" if named else draft.name,
-            anonymous_id=draft.anonymous_id,
-            user_id=draft.user_id,
-            properties=own_properties,
-            measures=own_measures,
-            traits=own_traits,
-            context=draft.context,
-        )
+        personal: dict[str, Any] = {}
+        name, properties, measures, traits = draft.name, draft.properties, draft.measures, draft.traits
+        if not draft.catalogued and name != draft.kind:
+            personal["name"], name = name, ""
+        if draft.anonymous_id is not None:
+            personal["anonymous_id"] = draft.anonymous_id
+        if draft.user_id is not None:
+            personal["user_id"] = draft.user_id
+        if properties:
+            properties = _parted("properties", properties, public, personal)
+        if measures:
+            measures = _parted("measures", measures, public, personal)
+        if traits:
+            shown = self._traits if draft.kind == "identify" else _NOTHING
+            traits = _parted("traits", traits, shown, personal)
+        if draft.context is not NO_CONTEXT:
+            personal["context"] = draft.context.text
         cipher = self.keys.cipher(member_id) or self.keys.mint(member_id)
         nonce = self._nonce()
         header = _header(member_id, draft.source_id, draft.event_id)
         return Parts(
-            draft.name if named else "",
-            properties,
-            measures,
-            traits,
-            FORMAT + nonce + cipher.encrypt(nonce, _ENCODE(personal), header),
+            name, properties, measures, traits, FORMAT + nonce + cipher.encrypt(nonce, _ENCODE(personal), header)
         )
 
     def seal_value(self, member_id: str, name: str, value: Any) -> str | bytes:
@@ -112,10 +112,11 @@ class Sealer:
 
     def _nonce(self) -> bytes:
         """Random, never twice. Only the writer's thread takes one."""
-        if not self._random:
-            self._random = os.urandom(256 * NONCE_BYTES)
-        nonce, self._random = self._random[:NONCE_BYTES], self._random[NONCE_BYTES:]
-        return nonce
+        at = self._used
+        if at == len(self._random):
+            self._random, at = os.urandom(256 * NONCE_BYTES), 0
+        self._used = at + NONCE_BYTES
+        return self._random[at : self._used]
 
     def opened(self, event: Event) -> Event:
         """The whole event; the clear part alone when the key was destroyed. IncompatibleData when it was altered."""
@@ -137,18 +138,18 @@ class Sealer:
         )
 
 
-def _parted(values: dict[str, Any], public: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The clear and the personal entries."""
-    if not values:
-        return values, values
+def _parted(field: str, values: dict[str, Any], public: frozenset[str], personal: dict[str, Any]) -> dict[str, Any]:
+    """The clear entries; the others are added to the personal part."""
     clear: dict[str, Any] = {}
-    personal: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     for key, value in values.items():
         if key in public and type(value) is not dict and type(value) is not list:
             clear[key] = value
         else:
-            personal[key] = value
-    return clear, personal
+            own[key] = value
+    if own:
+        personal[field] = own
+    return clear
 
 
 def _header(member_id: str, source_id: str, event_id: str) -> bytes:

@@ -17,9 +17,8 @@ from vigie_kit.logs import get
 
 from vigie_ingest.admission import Admission
 from vigie_ingest.answers import Acknowledged, refused
-from vigie_ingest.appender import Item
 from vigie_ingest.bodies import KeyRing, read_body
-from vigie_ingest.messages import Normaliser
+from vigie_ingest.messages import Normaliser, read
 
 CALLS = {
     "track": "track", "t": "track", "identify": "identify", "i": "identify", "page": "page", "p": "page",
@@ -100,13 +99,9 @@ class Tracking:
             return Response(headers={"Allow": "POST, OPTIONS"})
         try:
             body = await read_body(request, self._body_limit)
-            source_id = self._keys.source_of(request.headers, request.query_params, body)
-            received_us = self._clock.now_us()
-            items: list[Item]
-            if kind is None:
-                items = self._normaliser.batch(body, source_id, received_us)
-            else:
-                items = self._normaliser.single(body, kind, source_id, received_us)
+            call = read(body, kind)
+            source_id = self._keys.source_of(request.headers, request.query_params, call.write_key)
+            items = self._normaliser.items(call, source_id, self._clock.now_us())
             await self._admission.submit(request, source_id, items)
             return Acknowledged()
         except VigieError as error:

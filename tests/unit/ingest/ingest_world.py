@@ -14,7 +14,7 @@ from vigie_ingest.appender import Appender
 from vigie_ingest.erasing import Eraser, Persons
 from vigie_ingest.identity import Rules
 from vigie_ingest.keystore import Keys
-from vigie_ingest.messages import Normaliser
+from vigie_ingest.messages import Normaliser, read
 from vigie_ingest.quarantine import Quarantine
 from vigie_ingest.sealing import Sealer
 from vigie_ingest.usecases import Reads
@@ -80,7 +80,7 @@ class World:
     def send(self, *messages: dict[str, Any], **batch: Any) -> list[int]:
         """One batch, one transaction."""
         body = msgspec.json.encode({"batch": list(messages), **batch})
-        return self.appender.append(self.normaliser.batch(body, self.source_id, self.clock.now_us()))
+        return self.appender.append(self.normaliser.items(read(body), self.source_id, self.clock.now_us()))
 
     def take(self, *records: ImportRecord, source_id: str = "file") -> list[int]:
         """One import request."""

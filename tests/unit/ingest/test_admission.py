@@ -12,6 +12,7 @@ from starlette.requests import Request
 from vigie_contracts.errors import LimitExceeded
 from vigie_ingest.admission import Admission, Policy, Room
 from vigie_ingest.bodies import ROOM, BodyTooLarge
+from vigie_ingest.messages import read
 from vigie_ingest.writer import Writer
 
 from tests.unit.ingest.ingest_world import World, track
@@ -123,7 +124,7 @@ def test_a_rate_lets_a_burst_in_and_says_when_the_next_may_come(tmp_path: Path) 
         items = [
             item
             for message in messages
-            for item in world.normaliser.single(_json(message), "track", "slow", world.now_us)
+            for item in world.normaliser.items(read(_json(message), "track"), "slow", world.now_us)
         ]
         try:
             submitted(gate, "slow", items)

@@ -16,6 +16,11 @@ RECEIVED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 instants = st.datetimes(datetime(1975, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
+def times_of(original: datetime | None, sent: datetime | None, received: datetime) -> domain.Times:
+    sent_us = None if sent is None else domain.micros("sentAt", sent)
+    return domain.event_times(original, sent_us, to_micros(received))
+
+
 @given(original=instants, sent=instants, received=instants)
 def test_a_client_clock_is_corrected_by_its_own_sent_stamp(
     original: datetime, sent: datetime, received: datetime
@@ -23,7 +28,7 @@ def test_a_client_clock_is_corrected_by_its_own_sent_stamp(
     timestamp = received - (sent - original)
     if timestamp < datetime(1970, 1, 1, tzinfo=UTC):
         return
-    times = domain.event_times(original, sent, to_micros(received))
+    times = times_of(original, sent, received)
     assert from_micros(times.timestamp_us) == timestamp
     assert from_micros(times.effective_us) == min(timestamp, received)
     assert (times.original_us, times.sent_us) == (to_micros(original), to_micros(sent))
@@ -32,26 +37,26 @@ def test_a_client_clock_is_corrected_by_its_own_sent_stamp(
 @given(skew=st.timedeltas(timedelta(days=-400), timedelta(days=400)), offline=st.integers(0, 10**12))
 def test_a_constant_skew_of_the_client_clock_changes_nothing(skew: timedelta, offline: int) -> None:
     acted = RECEIVED - timedelta(microseconds=offline)
-    times = domain.event_times(acted + skew, RECEIVED + skew, to_micros(RECEIVED))
+    times = times_of(acted + skew, RECEIVED + skew, RECEIVED)
     assert times.effective_us == to_micros(acted)
 
 
 @given(original=instants)
 def test_without_sent_at_the_clients_stamp_counts_and_the_future_is_clamped(original: datetime) -> None:
-    times = domain.event_times(original, None, to_micros(RECEIVED))
+    times = times_of(original, None, RECEIVED)
     assert times.timestamp_us == to_micros(original)
     assert times.effective_us == min(to_micros(original), to_micros(RECEIVED))
 
 
 @given(sent=st.none() | instants)
 def test_without_a_stamp_the_event_counts_when_it_was_received(sent: datetime | None) -> None:
-    times = domain.event_times(None, sent, to_micros(RECEIVED))
+    times = times_of(None, sent, RECEIVED)
     assert (times.timestamp_us, times.effective_us) == (to_micros(RECEIVED), to_micros(RECEIVED))
 
 
 def test_an_offset_is_understood() -> None:
     paris = datetime(2026, 3, 1, 13, tzinfo=timezone(timedelta(hours=1)))
-    assert domain.event_times(paris, None, to_micros(RECEIVED)).effective_us == to_micros(RECEIVED)
+    assert times_of(paris, None, RECEIVED).effective_us == to_micros(RECEIVED)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,7 @@ def test_an_offset_is_understood() -> None:
 )
 def test_a_stamp_that_means_no_instant_is_refused(original: datetime, sent: datetime | None, code: str) -> None:
     with pytest.raises(Unacceptable) as refusal:
-        domain.event_times(original, sent, to_micros(RECEIVED))
+        times_of(original, sent, RECEIVED)
     assert refusal.value.reason_code == code
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vigie_contracts.errors import InvalidInput
 from vigie_ingest.domain import MAX_DEPTH, Draft, Refusal
 from vigie_ingest.identity import Rules
-from vigie_ingest.messages import Normaliser, write_key_of
+from vigie_ingest.messages import Normaliser, read
 
 from tests.unit.ingest.ingest_world import CATALOGUE, NOW_US, World, identify, track
 
@@ -55,7 +55,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 def batch(*messages: Any, **more: Any) -> list[Draft | Refusal]:
-    return NORMALISER.batch(msgspec.json.encode({"batch": list(messages), **more}), "app", NOW_US)
+    return NORMALISER.items(read(msgspec.json.encode({"batch": list(messages), **more})), "app", NOW_US)
 
 
 @pytest.mark.parametrize(("message", "code"), BAD, ids=[code + str(place) for place, (_, code) in enumerate(BAD)])
@@ -82,7 +82,7 @@ def test_a_message_that_is_no_object_is_refused_with_an_assigned_id() -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"17", b'{"batch":{}}', b'{"batch":[{]}', b"[" * 100_000])
 def test_an_unreadable_body_is_an_error(body: bytes) -> None:
     with pytest.raises(InvalidInput):
-        NORMALISER.batch(body, "app", NOW_US)
+        NORMALISER.items(read(body), "app", NOW_US)
 
 
 def test_batch_fields_reach_the_messages() -> None:
@@ -93,7 +93,7 @@ def test_batch_fields_reach_the_messages() -> None:
     )
     assert isinstance(draft, Draft)
     assert draft.times.effective_us == NOW_US - 60_000_000
-    assert draft.context == {"os": 1, "app": 3}
+    assert draft.context.value == {"os": 1, "app": 3}
 
 
 def test_the_slow_path_reads_the_same_as_the_fast_one() -> None:
@@ -121,14 +121,15 @@ def test_measures_are_scaled_once() -> None:
 
 
 def test_a_single_call_takes_its_kind_from_the_path() -> None:
-    (draft,) = NORMALISER.single(msgspec.json.encode({"userId": "u", "name": "Help"}), "page", "app", NOW_US)
+    (draft,) = NORMALISER.items(read(msgspec.json.encode({"userId": "u", "name": "Help"}), "page"), "app", NOW_US)
     assert isinstance(draft, Draft)
     assert (draft.kind, draft.name, draft.properties) == ("page", "help.viewed", {"name": "Help"})
 
 
 def test_the_write_key_is_found_in_any_body() -> None:
-    assert write_key_of(b'{"writeKey":"k","batch":[]}') == "k"
-    assert write_key_of(b"{}") is None
+    assert read(b'{"writeKey":"k","batch":[]}').write_key == "k"
+    assert read(b'{"writeKey":"k","messageId":"1"}', "track").write_key == "k"
+    assert read(b"{}", "track").write_key is None
 
 
 json = st.recursive(
@@ -176,7 +177,7 @@ def test_what_is_no_utf_8_goes_to_quarantine_and_the_rest_of_its_batch_is_taken(
     world = World(tmp_path)
     good = msgspec.json.encode(track("good", user="u"))
     bad = good.replace(b'"good"', b'"bad"')[:-1] + b',"%s":%s}' % (field.encode(), text)
-    found = world.normaliser.batch(b'{"batch":[%s,%s]}' % (bad, good), "app", NOW_US)
+    found = world.normaliser.items(read(b'{"batch":[%s,%s]}' % (bad, good)), "app", NOW_US)
     assert [type(item) for item in found[1:]] == [Draft]
     if isinstance(found[0], Refusal):
         assert (found[0].code, found[0].body) == ("malformed", bad)

@@ -11,7 +11,7 @@ from vigie_contracts.errors import InvalidInput
 from vigie_contracts.imports import ImportRecord
 from vigie_ingest.domain import Draft, Refusal
 from vigie_ingest.identity import Rules
-from vigie_ingest.messages import Normaliser
+from vigie_ingest.messages import Normaliser, read
 from vigie_ingest.plan import Plan
 
 from tests.unit.ingest.ingest_world import CATALOGUE, NOW_US, World, identify, track
@@ -53,7 +53,7 @@ def normaliser(tmp_path: Path) -> Normaliser:
 
 
 def sent(normaliser: Normaliser, *messages: dict[str, Any]) -> list[Draft | Refusal]:
-    return normaliser.batch(msgspec.json.encode({"batch": messages}), "app", NOW_US)
+    return normaliser.items(read(msgspec.json.encode({"batch": messages})), "app", NOW_US)
 
 
 def test_an_event_that_fits_is_accepted_without_a_word(normaliser: Normaliser) -> None:

@@ -13,7 +13,7 @@ from vigie_contracts.quarantine import QuarantineCount, ReleaseAnswer, ReleaseRe
 from vigie_contracts.subjects import ErasureRequest
 from vigie_ingest import store
 from vigie_ingest.identity import DEFAULT_RULES, Rules
-from vigie_ingest.messages import Normaliser
+from vigie_ingest.messages import Normaliser, read
 from vigie_ingest.quarantine import Quarantine
 
 from tests.unit.ingest.ingest_world import CATALOGUE, NOW_US, World, track
@@ -90,7 +90,7 @@ def test_what_is_mended_has_what_its_batch_and_its_path_said(world: World) -> No
         {"type": "track", **nameless}, sentAt="2026-03-01T11:59:00Z", context={**library, "page": "its own wins"}
     )
     world.appender.append(
-        world.normaliser.single(msgspec.json.encode({**nameless, "messageId": "2"}), "track", "app", NOW_US)
+        world.normaliser.items(read(msgspec.json.encode({**nameless, "messageId": "2"}), "track"), "app", NOW_US)
     )
     second, first = world.quarantine.events(None)
     assert msgspec.json.decode(first.message) == {

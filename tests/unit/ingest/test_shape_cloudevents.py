@@ -36,7 +36,7 @@ def test_an_event_of_the_official_sdk_is_the_same_in_either_mode(to_http: Any) -
     assert said(draft) == ("track", "transfer.made", "u1", "d é1")
     assert (draft.event_id, draft.measures) == ("/bank/core#1", {"amount": 1250})
     assert draft.times.effective_us == NOW_US - 5_000_000
-    assert draft.context["cloudevents"]["source"] == "/bank/core"
+    assert draft.context.value["cloudevents"]["source"] == "/bank/core"
 
 
 def test_a_batch_gives_each_event_its_verdict() -> None:

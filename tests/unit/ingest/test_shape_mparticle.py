@@ -68,7 +68,7 @@ def test_a_batch_states_attributes_and_consent_before_its_events() -> None:
     assert said(identify) == ("identify", "identify", "7", hashed_email("ana@example.org"))
     assert identify.traits == {"region": "Bretagne", "tags": ["a", "b"], "adviser": None, "email": "Ana@Example.org "}
     assert identify.consents == (("analytics", "granted"), ("marketing", "denied"))
-    assert (session.consents, session.context) == ((), {"device": {"platform": "iOS"}})
+    assert (session.consents, session.context.value) == ((), {"device": {"platform": "iOS"}})
 
 
 def test_who_opts_out_denies_and_who_comes_back_states_nothing() -> None:

@@ -24,7 +24,7 @@ def test_a_flat_event_is_the_visitors_and_the_customers() -> None:
     (draft,) = accepted(read, EVENT)
     assert said(draft) == ("track", "app.logged_in", "u1", "v1")
     assert draft.properties == {"customer_id": "u1", "topic": "loans"}
-    assert draft.context["tealium"]["tealium_account"] == "bank"
+    assert draft.context.value["tealium"]["tealium_account"] == "bank"
     assert draft.times.effective_us == NOW_US
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from vigie_contracts.errors import LimitExceeded, Unavailable
 from vigie_ingest.appender import Appender, Item
+from vigie_ingest.messages import read
 from vigie_ingest.writer import Writer
 
 from tests.unit.ingest.ingest_world import World, track
@@ -20,7 +21,8 @@ def world(tmp_path: Path) -> World:
 def drafts(world: World, *messages: dict[str, Any]) -> list[Item]:
     import msgspec
 
-    return [*world.normaliser.batch(msgspec.json.encode({"batch": messages}), "app", world.clock.now_us())]
+    call = read(msgspec.json.encode({"batch": messages}))
+    return [*world.normaliser.items(call, "app", world.clock.now_us())]
 
 
 def test_requests_that_wait_together_share_a_transaction_and_get_their_own_answers(world: World) -> None:

@@ -12,7 +12,7 @@ from vigie_contracts.catalogue import Catalogue
 from vigie_contracts.errors import InvalidInput
 from vigie_ingest.domain import Draft, Refusal
 from vigie_ingest.identity import Rules
-from vigie_ingest.messages import Normaliser
+from vigie_ingest.messages import Normaliser, read
 from vigie_ingest.plan import FILE, Plan
 
 from vigie_cli.importing.sources import opened
@@ -76,7 +76,7 @@ def check(plan: Plan, feature_repo: Path, events: Path, now_us: int) -> Check:
 def _judged(normaliser: Normaliser, body: bytes, number: int, now_us: int) -> list[Draft | Refusal]:
     batch = body if body.lstrip().startswith(b'{"batch"') else b'{"batch":[' + body.strip() + b"]}"
     try:
-        return normaliser.batch(batch, SOURCE, now_us)
+        return normaliser.items(read(batch), SOURCE, now_us)
     except InvalidInput:
         why = f"line {number} is no JSON object"
         return [Refusal(source_id=SOURCE, event_id="", received_at_us=now_us, code="malformed", reason=why, body=body)]

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import msgspec
 from vigie_contracts.errors import InvalidInput
 
+from vigie_ingest.contexts import packed
 from vigie_ingest.domain import Unacceptable
 from vigie_ingest.messages import Message
 from vigie_ingest.shapes.envelope import Items, Json, Origin, at_text, bounded, part, sort, whole
@@ -80,7 +81,7 @@ def _event(fields: Json, origin: Origin) -> list[Message]:
             timestamp=at_text("time", fields.get("time")),
             properties=None if identify else record,
             traits=(traits if isinstance(traits, dict) else record) if identify else None,
-            context={"cloudevents": extensions, **_consent(record)},
+            context=packed({"cloudevents": extensions, **_consent(record)}),
         )
     ]
 

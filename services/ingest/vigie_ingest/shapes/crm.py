@@ -11,6 +11,7 @@ from typing import Any
 
 from vigie_contracts.instants import to_micros
 
+from vigie_ingest.contexts import packed
 from vigie_ingest.domain import DUPLICATE_WINDOW_US, Unacceptable
 from vigie_ingest.messages import Message
 from vigie_ingest.shapes.envelope import Json, Origin, asserted, bounded, hashed_email, plain
@@ -53,7 +54,7 @@ def statement(
             anonymous_id=person,
             timestamp=at,
             traits=given,
-            context=context,
+            context=packed(context),
         )
     ]
     return messages + [joined(hashed_email(address), person, event_id, at) for address in _addresses(given)]

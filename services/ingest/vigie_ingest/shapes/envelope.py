@@ -12,6 +12,7 @@ from vigie_contracts.instants import MINUTE_US, from_micros, parse_instant
 
 from vigie_ingest.domain import MAX_ID_LENGTH, UNREADABLE, Unacceptable
 from vigie_ingest.messages import Message
+from vigie_ingest.surrogates import mended
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -86,7 +87,7 @@ def rejected(error: Unacceptable, body: bytes, origin: Origin) -> Rejected:
 def whole(body: bytes, type_: type[T]) -> T:
     """A request's body; InvalidInput (the sender's answer is 400) when it cannot be read at all."""
     try:
-        return msgspec.json.decode(body, type=type_)
+        return _decoded(body, type_)
     except UNREADABLE as error:
         raise InvalidInput(f"the body is not what was expected: {error}") from error
 
@@ -94,9 +95,19 @@ def whole(body: bytes, type_: type[T]) -> T:
 def part(body: bytes, type_: type[T]) -> T:
     """A part of a body; Unacceptable `malformed` when its fields are wrong."""
     try:
-        return msgspec.json.decode(body, type=type_)
+        return _decoded(body, type_)
     except UNREADABLE as error:
         raise Unacceptable("malformed", f"the event is wrong: {error}") from error
+
+
+def _decoded(body: bytes, type_: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except UNREADABLE:
+        found = mended(body)
+        if found is body:
+            raise
+        return msgspec.json.decode(found, type=type_)
 
 
 def raws(body: bytes) -> list[bytes]:

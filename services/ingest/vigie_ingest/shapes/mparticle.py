@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from vigie_ingest.contexts import packed
 from vigie_ingest.domain import Unacceptable
 from vigie_ingest.messages import Id, Message
 from vigie_ingest.shapes.envelope import Items, Json, Origin, at_millis, hashed_email, part, raws, rejected, sort
@@ -153,7 +154,7 @@ class _Reader:
             user_id=self.user_id,
             anonymous_id=self.anonymous_id,
             timestamp=at_millis(millis),
-            context=context,
+            context=packed(context),
             **more,
         )
 

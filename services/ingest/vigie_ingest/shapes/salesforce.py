@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from vigie_contracts.errors import InvalidInput
 
+from vigie_ingest.contexts import packed
 from vigie_ingest.domain import UNREADABLE, Unacceptable
 from vigie_ingest.messages import Message
 from vigie_ingest.shapes import crm
@@ -249,7 +250,7 @@ def _notified(event: Notified, raw: bytes, origin: Origin) -> list[Message]:
     record = Record("salesforce", "email", job or "", person, at, properties, "email")
     message = crm.activity(record, verb, event_id=event_id)
     if verb == "unsubscribed":
-        message = msgspec.structs.replace(message, context=asserted("marketing", False))
+        message = msgspec.structs.replace(message, context=packed(asserted("marketing", False)))
     address = info.get("to")
     # The subscriber is the address's, and the address the contact's, so that it matters not which is known first.
     links = (

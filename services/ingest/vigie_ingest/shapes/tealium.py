@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from vigie_ingest.contexts import packed
 from vigie_ingest.domain import Unacceptable
 from vigie_ingest.messages import Message
 from vigie_ingest.shapes.envelope import Items, Json, Origin, at_millis, at_text, part, sort, whole
@@ -68,7 +69,7 @@ def _event(raw: bytes, shared: Json, index: int, origin: Origin, body: bytes = b
             anonymous_id=None if visitor is None else _text("tealium_visitor_id", visitor),
             timestamp=at,
             properties={key: value for key, value in fields.items() if not key.startswith("tealium_")},
-            context={"tealium": {key: value for key, value in fields.items() if key.startswith("tealium_")}},
+            context=packed({"tealium": {key: value for key, value in fields.items() if key.startswith("tealium_")}}),
         )
     ]
 
