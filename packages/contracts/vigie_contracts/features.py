@@ -16,11 +16,22 @@ from vigie_contracts.catalogue import Catalogue, read_toml
 from vigie_contracts.errors import InvalidInput
 
 Measure = Literal[
-    "count", "sum", "trend", "rate", "active_days", "streak", "breadth", "recency", "tenure", "attribute", "engagement"
-]
+    "count", "sum", "max", "trend", "baseline", "rate", "active_days", "streak", "longest_gap", "breadth", "weekday",
+    "weekend_share", "hour", "recency", "tenure", "nth", "last", "attribute", "engagement",
+]  # fmt: skip
 WINDOW_DAYS = (1, 7, 30, 90)
 HOUR_WINDOW_DAYS = (1, 7)
 """Windows whose left edge is a UTC hour; the others begin at local midnight."""
+BASELINE_DAYS = 90
+"""The customer's own long window, against which `baseline` holds a shorter one."""
+MOST_NTH = 16
+
+_NO_WINDOW = frozenset(("recency", "tenure", "nth", "last", "attribute"))
+_WINDOWS: dict[str, tuple[int, ...]] = {
+    "max": (30, 90), "weekday": (30, 90), "weekend_share": (30, 90), "hour": HOUR_WINDOW_DAYS, "baseline": (1, 7, 30),
+}  # fmt: skip
+_NULL_WITHOUT_EVENTS = frozenset(("recency", "tenure", "nth", "last", "attribute", "max", "weekday", "hour"))
+_RATIOS = frozenset(("trend", "rate", "baseline", "weekend_share"))
 
 
 class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,9 +47,9 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A row of the feature table. `events` are catalogue names, or `@category` (`@customer`: all a customer initiates).
 
     `where` filters by exact string value of declared properties. `zero_over_zero`, `x_over_zero` and `cap` are permille
-    values of `trend` and `rate`. `categories` are an attribute's declared values; without them it is an integer.
-    `label` (by locale) and `unit` are for people: what reasons call the feature, and what its integers count when that
-    does not follow from the measure (minor units of money, seconds).
+    values of ratios. `nth` is which event the measure of that name waits for. `categories` are an attribute's declared
+    values; without them it is an integer. `label` (by locale) and `unit` are for people: what reasons call the feature,
+    and what its integers count when that does not follow from the measure (minor units of money, seconds).
     """
 
     name: str
@@ -50,6 +61,7 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     where: dict[str, str] = {}
     value_property: str | None = None
     window_days: int | None = None
+    nth: int | None = None
     denominator: tuple[str, ...] = ()
     components: tuple[Component, ...] = ()
     attribute: str | None = None
@@ -69,9 +81,11 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def default(self) -> int | None:
         """The value of a customer without events."""
-        if self.measure in ("recency", "tenure", "attribute"):
+        if self.measure in _NULL_WITHOUT_EVENTS:
             return None
-        return self.zero_over_zero if self.measure in ("trend", "rate") else 0
+        if self.measure == "longest_gap":
+            return (self.window_days or 0) + 1
+        return self.zero_over_zero if self.measure in _RATIOS else 0
 
     @property
     def definition_hash(self) -> str:
@@ -79,6 +93,8 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         body = msgspec.structs.asdict(self)
         for field in ("name", "description", "owner", "version", "concept", "label", "unit"):
             del body[field]
+        if self.nth is None:
+            del body["nth"]  # so that a row from before this field keeps its hash
         return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()[:16]
 
 
@@ -130,15 +146,11 @@ def _expand(events: Sequence[str], catalogue: Catalogue, where: str) -> tuple[st
 
 def _checked(row: FeatureSpec, catalogue: Catalogue, path: Path) -> FeatureSpec:
     where = f"{path}: feature {row.name!r}"
-    needs_window = row.measure not in ("recency", "tenure", "attribute")
-    if needs_window != (row.window_days is not None) or (needs_window and row.window_days not in WINDOW_DAYS):
-        raise InvalidInput(
-            f"{where}: window_days must be one of {WINDOW_DAYS} for {row.measure!r}"
-            if needs_window
-            else f"{where}: {row.measure!r} has no window"
-        )
-    if row.measure == "sum" and not _is_measured(row, catalogue):
+    _check_window(row, where)
+    if row.measure in ("sum", "max", "last") and not _is_measured(row, catalogue):
         raise InvalidInput(f"{where}: `value_property` must be a numeric property of all its events")
+    if (row.measure == "nth") != (row.nth is not None) or not 2 <= (row.nth or 2) <= MOST_NTH:
+        raise InvalidInput(f"{where}: `nth` is for the measure 'nth', from 2 to {MOST_NTH}")
     if row.measure == "rate" and not row.denominator:
         raise InvalidInput(f"{where}: a rate needs `denominator`")
     if row.measure == "attribute":
@@ -156,6 +168,16 @@ def _checked(row: FeatureSpec, catalogue: Catalogue, path: Path) -> FeatureSpec:
         denominator=_expand(row.denominator, catalogue, where),
         components=components,
     )
+
+
+def _check_window(row: FeatureSpec, where: str) -> None:
+    if row.measure in _NO_WINDOW:
+        if row.window_days is not None:
+            raise InvalidInput(f"{where}: {row.measure!r} has no window")
+        return
+    allowed = _WINDOWS.get(row.measure, WINDOW_DAYS)
+    if row.window_days not in allowed:
+        raise InvalidInput(f"{where}: window_days must be one of {allowed} for {row.measure!r}")
 
 
 def _is_measured(row: FeatureSpec, catalogue: Catalogue) -> bool:

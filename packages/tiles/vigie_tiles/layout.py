@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from vigie_contracts.errors import InvalidInput
-from vigie_contracts.features import HOUR_WINDOW_DAYS, FeatureSpec, FeatureTable
+from vigie_contracts.features import BASELINE_DAYS, HOUR_WINDOW_DAYS, FeatureSpec, FeatureTable
 
 from vigie_tiles.local_days import Ints, local_days
 
@@ -28,12 +28,22 @@ MAX_SPAN = (1 << AGE_BITS) - 2
 
 
 class Kind(IntEnum):
-    """What a cell's bucket and value are: hour and day add, last takes the maximum, first the minimum."""
+    """What a cell's bucket and value are: hour and day add, last takes the maximum, first the minimum.
+
+    A peak is the greatest value of a local day. A rank is the instant of one of the first few events, its age the place
+    among them.
+    """
 
     HOUR = 0
     DAY = 1
     LAST = 2
     FIRST = 3
+    PEAK = 4
+    RANK = 5
+
+
+WINDOWED = (Kind.HOUR, Kind.DAY, Kind.PEAK)
+"""Cells whose age grows with time."""
 
 
 @dataclass(frozen=True, order=True)
@@ -79,16 +89,24 @@ def accepts(where: Iterable[tuple[str, str]], properties: Mapping[str, Any]) -> 
 def groups(feature: FeatureSpec) -> tuple[Group, ...]:
     """The groups of cells that a feature reads, in an order that its measure fixes.
 
-    trend: window, then both periods together; rate: numerator, denominator; engagement: one a component.
+    trend: window, then both periods together; baseline: window, own long window; rate: numerator, denominator;
+    engagement: one a component.
     """
     days, where = feature.window_days or 0, tuple(sorted(feature.where.items()))
     match feature.measure:
-        case "attribute":
+        case "attribute" | "last":
             return ()
         case "recency" | "tenure":
             return (Group(_atoms(feature.events, where), Kind.LAST if feature.measure == "recency" else Kind.FIRST),)
-        case "active_days" | "streak":
+        case "nth":
+            return (Group(_atoms(feature.events, where), Kind.RANK, (feature.nth or 1) - 1),)
+        case "max":
+            return (Group(_atoms(feature.events, where, feature.value_property or ""), Kind.PEAK, days),)
+        case "active_days" | "streak" | "longest_gap":
             return (Group(_atoms(feature.events, where), Kind.DAY, days),)
+        case "baseline":
+            atoms = _atoms(feature.events, where)
+            return _window(atoms, days), _window(atoms, BASELINE_DAYS)
         case "trend":
             atoms = _atoms(feature.events, where)
             return _window(atoms, days, 1), _window(atoms, days, 2)
@@ -106,6 +124,15 @@ def groups(feature: FeatureSpec) -> tuple[Group, ...]:
             return (_window(_atoms(feature.events, where, summed), days),)
 
 
+@dataclass(frozen=True, order=True)
+class Latest:
+    """The property of some events whose latest value is kept with the attributes."""
+
+    names: tuple[str, ...]
+    where: tuple[tuple[str, str], ...]
+    value_property: str
+
+
 class Layout:
     """Slots, routes and attributes of a feature table in a time zone. InvalidInput when they do not fit a blob."""
 
@@ -116,6 +143,8 @@ class Layout:
         self.slots = _slots(table.features)
         self.attributes = tuple(sorted({row.attribute for row in table.features if row.attribute}))
         self.attribute_index = {name: number for number, name in enumerate(self.attributes)}
+        self.latest = _latest(table.features)
+        self.latest_routes = _latest_routes(self.latest, len(self.attributes))
         self.kinds: Ints = np.array([slot.kind for slot in self.slots], dtype=np.int64)
         self.spans: Ints = np.array([slot.span for slot in self.slots], dtype=np.int64)
         self.routes, self.route_slots = _routes(self.slots)
@@ -133,10 +162,37 @@ class Layout:
             raise InvalidInput(f"the tiles do not keep what this feature needs of {names}: add its row to the table")
         return kept
 
+    def latest_number(self, feature: FeatureSpec) -> int:
+        """Under which number a member's state keeps the value of a `last` feature; InvalidInput when it does not."""
+        wanted = _last_of(feature)
+        if wanted not in self.latest:
+            raise InvalidInput(f"the tiles do not keep what {feature.key!r} needs: add its row to the table")
+        return len(self.attributes) + self.latest.index(wanted)
+
     def _hash(self) -> int:
         rows = [(*astuple(slot.atom), slot.kind, slot.span) for slot in self.slots]
-        body = msgspec.json.encode((FORMAT, self.time_zone, self.attributes, rows))
+        latest = (list(map(astuple, self.latest)),) if self.latest else ()
+        body = msgspec.json.encode((FORMAT, self.time_zone, self.attributes, rows, *latest))
         return int.from_bytes(hashlib.sha256(body + self.days.fingerprint).digest()[:8], "little")
+
+
+def _last_of(feature: FeatureSpec) -> Latest:
+    return Latest(
+        tuple(sorted(set(feature.events))), tuple(sorted(feature.where.items())), feature.value_property or ""
+    )
+
+
+def _latest(features: Iterable[FeatureSpec]) -> tuple[Latest, ...]:
+    return tuple(sorted({_last_of(feature) for feature in features if feature.measure == "last"}))
+
+
+def _latest_routes(latest: tuple[Latest, ...], first: int) -> dict[str, tuple[Route, ...]]:
+    """By event name, where values to keep go; numbers follow those of the attributes."""
+    routes: dict[str, tuple[Route, ...]] = {}
+    for number, kept in enumerate(latest, first):
+        for name in kept.names:
+            routes[name] = (*routes.get(name, ()), Route(kept.where, kept.value_property, number))
+    return routes
 
 
 def _text(value: Any) -> str | None:

@@ -86,17 +86,31 @@ class _Moment:
             return len(self.days(matching, days))
         if measure == "breadth":
             return len({event.name for event in self.inside(matching, days)})
+        if measure in ("max", "weekday", "weekend_share", "hour"):
+            return self.habit(feature, self.inside(matching, days))
         return self.other(feature, matching, visible, days)
 
     def other(self, feature: FeatureSpec, matching: list[Event], visible: list[Event], days: int) -> int | None:
-        if feature.measure == "streak":
-            return self.streak(matching, days)
-        if feature.measure == "recency":
-            return self.recency(matching)
-        if feature.measure == "tenure":
-            return self.tenure(matching)
-        if feature.measure == "attribute":
-            return _attribute(feature, visible)
+        match feature.measure:
+            case "streak":
+                return self.streak(matching, days)
+            case "longest_gap":
+                return self.longest_gap(matching, days)
+            case "baseline":
+                return self.baseline(feature, matching, days)
+            case "recency":
+                return self.recency(matching)
+            case "tenure":
+                return self.tenure(matching)
+            case "nth":
+                return self.until_nth(matching, feature.nth or 0)
+            case "last":
+                return _last(matching, feature.value_property or "")
+            case "attribute":
+                return _attribute(feature, visible)
+        return self.engagement(feature, visible, days)
+
+    def engagement(self, feature: FeatureSpec, visible: list[Event], days: int) -> int:
         total = 0
         for part in feature.components:
             events = [event for event in visible if _matches(event, part.events, {})]
@@ -119,6 +133,40 @@ class _Moment:
             length += 1
             day -= timedelta(days=1)
         return length
+
+    def longest_gap(self, events: list[Event], days: int) -> int:
+        active, gaps, gap = self.days(events, days), [0], 0
+        for back in range(days + 1):
+            gap = 0 if self.today - timedelta(days=back) in active else gap + 1
+            gaps.append(gap)
+        return max(gaps)
+
+    def baseline(self, feature: FeatureSpec, events: list[Event], days: int) -> int:
+        own = len([event for event in events if event.effective_at_us >= self.edge(90, 90)])
+        if own == 0:
+            return feature.zero_over_zero
+        return min(feature.cap, 1000 * 90 * len(self.inside(events, days)) // (days * own))
+
+    def habit(self, feature: FeatureSpec, inside: list[Event]) -> int | None:
+        if feature.measure == "max":
+            values = [e.measures[feature.value_property or ""] for e in inside if feature.value_property in e.measures]
+            return max(values) if values else None
+        if feature.measure == "hour":
+            return _most([self.hour(event.effective_at_us) for event in inside])
+        weekdays = [self.day(event.effective_at_us).isoweekday() for event in inside]
+        if feature.measure == "weekday":
+            return _most(weekdays)
+        if not weekdays:
+            return feature.zero_over_zero
+        return 1000 * len([day for day in weekdays if day >= 6]) // len(weekdays)
+
+    def hour(self, instant_us: int) -> int:
+        begun = instant_us - instant_us % 3_600_000_000
+        return min(23, (begun - _first_instant(self.day(begun), self.time_zone)) // 3_600_000_000)
+
+    def until_nth(self, events: list[Event], nth: int) -> int | None:
+        instants = sorted(event.effective_at_us for event in events)
+        return (self.day(instants[nth - 1]) - self.day(instants[0])).days if len(instants) >= nth else None
 
     def recency(self, events: list[Event]) -> int | None:
         if not events:
@@ -167,6 +215,16 @@ def _matches(event: Event, names: tuple[str, ...], where: dict[str, str]) -> boo
         if not isinstance(found, str) or found != wanted:
             return False
     return True
+
+
+def _most(values: list[int]) -> int | None:
+    """The most frequent value, the smallest of equally frequent ones."""
+    return min(set(values), key=lambda value: (-values.count(value), value)) if values else None
+
+
+def _last(events: list[Event], name: str) -> int | None:
+    carrying = [event for event in events if name in event.measures]
+    return max(carrying, key=lambda event: event.order_key).measures[name] if carrying else None
 
 
 def _ratio(feature: FeatureSpec, above: int, below: int) -> int:

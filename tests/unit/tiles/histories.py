@@ -17,6 +17,8 @@ from vigie_tiles import kernel, oracle
 from vigie_tiles.batch import Batch
 from vigie_tiles.layout import Layout
 
+from tests.unit.tiles.tile_world import feature
+
 MEMBERS = ("m0", "m1", "m2", "m3")
 SILENT = "quiet"
 ZONES = {
@@ -62,6 +64,27 @@ TRAITS: tuple[dict[str, Any], ...] = (
     {"locale": "fr"},
 )
 DISTANCES_DAYS = (0, 1, 2, 7, 14, 30, 60, 90, 91, 92, 180, 181, 400, 3700)
+
+HABITS = (
+    *(feature(f"gap_{days}", "longest_gap", events=NAMES[:2], window_days=days) for days in (1, 7, 30, 90)),
+    *(feature(f"baseline_{days}", "baseline", events=NAMES[:4], window_days=days) for days in (1, 7, 30)),
+    *(
+        row
+        for days in (30, 90)
+        for row in (
+            feature(f"max_{days}", "max", events=NAMES[1:3], window_days=days, value_property="amount"),
+            feature(f"weekday_{days}", "weekday", events=NAMES[:4], window_days=days),
+            feature(f"weekend_{days}", "weekend_share", events=NAMES[:4], window_days=days, zero_over_zero=0),
+        )
+    ),
+    feature("max_in", "max", events=NAMES[:4], window_days=90, value_property="amount", where={"direction": "in"}),
+    *(feature(f"hour_{days}", "hour", events=NAMES[:6], window_days=days) for days in (1, 7)),
+    *(feature(f"nth_{number}", "nth", events=NAMES[:4], nth=number) for number in (2, 3, 5)),
+    feature("nth_in", "nth", events=NAMES[:6], nth=2, where={"direction": "in"}),
+    feature("last_amount", "last", events=NAMES[1:4], value_property="amount"),
+    feature("last_in", "last", events=NAMES[:6], value_property="amount", where={"direction": "in"}),
+)
+"""Every window and form of the measures of which the shipped table has only some."""
 
 Row = list[int | None]
 

@@ -10,7 +10,7 @@ from vigie_contracts.events import Event
 from vigie_contracts.features import Component, FeatureTable
 from vigie_contracts.instants import parse_instant
 from vigie_tiles import kernel
-from vigie_tiles.kernel.finalise import attribute_value
+from vigie_tiles.kernel.measures import attribute_value
 from vigie_tiles.layout import Layout
 
 from tests.unit.tiles.tile_world import DAY, HOUR, NOON, blob_of, event, feature, identify, one, table, values

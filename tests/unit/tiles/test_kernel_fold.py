@@ -29,8 +29,25 @@ TABLE = table(
             feature(f"days_{days}", "active_days", events=NAMES, window_days=days),
             feature(f"streak_{days}", "streak", events=("b", "c"), window_days=days),
             feature(f"breadth_{days}", "breadth", events=NAMES, window_days=days),
+            feature(f"gap_{days}", "longest_gap", events=("a", "b"), window_days=days),
         )
     ),
+    *(feature(f"baseline_{days}", "baseline", events=("a", "c"), window_days=days) for days in (1, 7, 30)),
+    *(
+        row
+        for days in (30, 90)
+        for row in (
+            feature(f"max_{days}", "max", events=("a", "b"), value_property="amount", window_days=days),
+            feature(f"weekday_{days}", "weekday", events=NAMES, window_days=days),
+            feature(f"weekend_{days}", "weekend_share", events=("b",), window_days=days),
+        )
+    ),
+    feature("hour_1", "hour", events=NAMES, window_days=1),
+    feature("hour_7", "hour", events=("a",), where={"k": "x"}, window_days=7),
+    *(feature(f"nth_{number}", "nth", events=("a", "b"), nth=number) for number in (2, 5)),
+    feature("nth_x", "nth", events=("b",), where={"k": "x"}, nth=3),
+    feature("last", "last", events=("a", "b"), value_property="amount"),
+    feature("last_x", "last", events=NAMES, where={"k": "x"}, value_property="amount"),
     feature("recency", "recency", events=("a", "b")),
     feature("tenure", "tenure", events=NAMES),
     feature("attribute", "attribute", attribute="x"),

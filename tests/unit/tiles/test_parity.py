@@ -1,4 +1,4 @@
-"""The oracle, the stream kernel and the batch query give the same values and nulls, for the whole shipped table."""
+"""The oracle, the stream kernel and the batch query give the same values and nulls, for every form of every measure."""
 
 import random
 from pathlib import Path
@@ -14,6 +14,7 @@ from vigie_tiles.batch import Batch
 from vigie_tiles.layout import Layout
 
 from tests.unit.tiles.histories import (
+    HABITS,
     ZONES,
     History,
     Label,
@@ -35,7 +36,7 @@ QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(Heal
 
 @pytest.fixture(scope="module")
 def table(feature_repo: Path) -> FeatureTable:
-    return FeatureTable.load(feature_repo)
+    return FeatureTable([*FeatureTable.load(feature_repo).features, *HABITS])
 
 
 @pytest.fixture(scope="module")

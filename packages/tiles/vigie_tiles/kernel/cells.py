@@ -58,9 +58,9 @@ def read_cells(layout: Layout, blobs_by_row: Sequence[Sequence[bytes]], t_us: Se
     member_t = instants[row_of_member]
     _check_read_point(member_t, states.newest)
     days = layout.days.day(instants)
-    steps = np.zeros((4, len(states.newest)), dtype=np.int64)
+    steps = np.zeros((len(Kind), len(states.newest)), dtype=np.int64)
     steps[Kind.HOUR] = member_t // HOUR_US - states.newest // HOUR_US
-    steps[Kind.DAY] = days[row_of_member] - layout.days.day(states.newest)
+    steps[Kind.DAY] = steps[Kind.PEAK] = days[row_of_member] - layout.days.day(states.newest)
     slot = states.code >> AGE_BITS
     kind = layout.kinds[slot]
     age = (states.code & ((1 << AGE_BITS) - 1)) + steps.take(kind * len(states.newest) + states.member)

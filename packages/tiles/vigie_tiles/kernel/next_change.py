@@ -11,8 +11,8 @@ from vigie_contracts.instants import HOUR_US
 
 from vigie_tiles.kernel.cells import OLDEST, Cells, read_cells
 from vigie_tiles.kernel.finalise import day_sets, ends
-from vigie_tiles.kernel.plan import ABSENT_FIRST, ABSENT_LAST, Plan, plan_for
-from vigie_tiles.layout import Kind, Layout, groups
+from vigie_tiles.kernel.plan import ABSENT_FIRST, ABSENT_LAST, Bits, Plan, plan_for
+from vigie_tiles.layout import WINDOWED, Kind, Layout, groups
 from vigie_tiles.local_days import Ints, LocalDays
 
 NEVER_US = 2**63 - 1
@@ -29,8 +29,8 @@ def next_change(layout: Layout, blobs_by_row: Sequence[Sequence[bytes]], t_us: S
         found = np.minimum(found, _recency_steps(layout.days, cells, lasts).min(axis=0))
     if len(firsts):
         found = np.minimum(found, _tenure_steps(layout.days, cells, firsts).min(axis=0))
-    streak = _on_streak(plan, day_sets(plan, cells)[0])
-    return np.where(streak, np.minimum(found, _tomorrow(layout.days, cells)), found)
+    daily = _moves_daily(plan, day_sets(plan, cells))
+    return np.where(daily, np.minimum(found, _tomorrow(layout.days, cells)), found)
 
 
 def _cell_edges(layout: Layout, cells: Cells) -> Ints:
@@ -40,7 +40,7 @@ def _cell_edges(layout: Layout, cells: Cells) -> Ints:
     kind, row = cells.kind[seen], cells.row[seen]
     steps = limit[seen] - cells.age[seen] + 1
     found = np.full(cells.rows, NEVER_US, dtype=np.int64)
-    for wanted in (Kind.HOUR, Kind.DAY):
+    for wanted in WINDOWED:
         nearest = np.full(cells.rows, OLDEST + 1, dtype=np.int64)
         mine = kind == wanted
         np.minimum.at(nearest, row[mine], steps[mine])
@@ -58,7 +58,7 @@ def _leaving(layout: Layout) -> npt.NDArray[np.int16]:
     if table is None:
         limits: dict[int, set[int]] = {}
         for group in (group for feature in layout.table.features for group in groups(feature)):
-            if group.kind <= Kind.DAY:
+            if group.kind in WINDOWED:
                 for slot in layout.columns(group):
                     limits.setdefault(slot, set()).add(group.last_age)
         table = np.full((len(layout.slots), OLDEST + 1), -1, dtype=np.int16)
@@ -88,11 +88,15 @@ def _tenure_steps(days: LocalDays, cells: Cells, first: Ints) -> Ints:
     return np.where(present, np.where(passed <= 91, _tomorrow(days, cells), weekly), NEVER_US)
 
 
-def _on_streak(plan: Plan, low: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    if "streak" not in plan.by_measure:
-        return np.zeros(low.shape[1], dtype=bool)
-    runs = plan.column_runs("streak")[1]
-    found: npt.NDArray[np.bool_] = ((low[runs] & np.uint64(3)) != 0).any(axis=0)
+def _moves_daily(plan: Plan, days: tuple[Bits, Bits]) -> npt.NDArray[np.bool_]:
+    """Whether a streak may end, or a gap grow or leave, at the next local midnight."""
+    low, high = days
+    found = np.zeros(low.shape[1], dtype=bool)
+    if "streak" in plan.by_measure:
+        found |= ((low[plan.column_runs("streak")[1]] & np.uint64(3)) != 0).any(axis=0)
+    if "longest_gap" in plan.by_measure:
+        runs = plan.column_runs("longest_gap")[1]
+        found |= ((low[runs] | high[runs]) != 0).any(axis=0)
     return found
 
 

@@ -14,12 +14,14 @@ from vigie_contracts.errors import InvalidInput
 from vigie_contracts.features import FeatureSpec
 
 from vigie_tiles.kernel.cells import OLDEST
-from vigie_tiles.layout import Group, Kind, Layout, groups
+from vigie_tiles.layout import WINDOWED, Group, Kind, Layout, groups
 from vigie_tiles.local_days import Ints
 
 Bits = npt.NDArray[np.uint64]
 ABSENT_LAST, ABSENT_FIRST = -(2**63), 2**63 - 1
 _KEPT_PLANS = 64
+BY_CELL = ("weekday", "weekend_share", "hour", "nth")
+"""Measures that look at each cell's own age or instant, so that no table of sums serves them."""
 
 
 class Runs:
@@ -74,9 +76,11 @@ class Plan:
         self.layout = layout
         self.features = tuple(features)
         self.limits = _limits(self.features)
-        self.classes = max(map(len, self.limits), default=0)
-        self.sums, self.breadths, self.days, self.lasts, self.firsts = Runs(), Runs(), Runs(), Runs(), Runs()
-        self._tiles, self._bits, self._ends = Dense(), Dense(), Dense()
+        self.classes = max(map(len, self.limits.values()), default=0)
+        self.sums, self.breadths, self.peaks = Runs(), Runs(), Runs()
+        self.days, self.lasts, self.firsts = Runs(), Runs(), Runs()
+        self._tiles, self._peaks, self._bits, self._ends = Dense(), Dense(), Dense(), Dense()
+        self.cells_of: dict[int, npt.NDArray[np.bool_]] = {}
         self.by_measure: dict[str, list[int]] = {}
         self.runs: list[tuple[int, ...]] = []
         for number, feature in enumerate(self.features):
@@ -94,6 +98,9 @@ class Plan:
 
     def _run(self, feature: FeatureSpec, place: int, group: Group) -> int:
         slots = self.layout.columns(group)
+        if feature.measure in BY_CELL:
+            self.cells_of[len(self.runs)] = self._cells(slots, group.last_age)
+            return -1
         if group.kind == Kind.LAST:
             return self.lasts.number(tuple(self._ends.column(slot) for slot in slots))
         if group.kind == Kind.FIRST:
@@ -101,8 +108,16 @@ class Plan:
         if counts_days(feature, place):
             return self.days.number(tuple(self._bits.column(slot) for slot in slots))
         age_class = self.limits[group.kind].index(group.last_age)
-        columns = tuple(self._tiles.column(slot) * self.classes + age_class for slot in slots)
-        return (self.breadths if feature.measure == "breadth" else self.sums).number(columns)
+        table = self._peaks if group.kind == Kind.PEAK else self._tiles
+        columns = tuple(table.column(slot) * self.classes + age_class for slot in slots)
+        runs = {"breadth": self.breadths, "max": self.peaks}.get(feature.measure, self.sums)
+        return runs.number(columns)
+
+    def _cells(self, slots: Sequence[int], last_age: int) -> npt.NDArray[np.bool_]:
+        """By a cell's place: whether it belongs to these slots and is young enough."""
+        table = np.zeros((len(self.layout.slots), OLDEST + 1), dtype=bool)
+        table[list(slots), : last_age + 1] = True
+        return table.ravel()
 
     def _attribute(self, row: int) -> tuple[int, int, dict[str, int] | None]:
         """(feature's number, number of the attribute, place of each category)."""
@@ -128,33 +143,36 @@ class Plan:
         """By a cell's place: its row in the table of sums (slot x age class), -1 where no sum sees it."""
         ages, table = np.arange(OLDEST + 1), np.full((len(tile_of), OLDEST + 1), -1, dtype=np.int64)
         for slot in np.flatnonzero(tile_of >= 0).tolist():
-            limits = np.array(self.limits[self.layout.kinds[slot]], dtype=np.int64)
+            limits = np.array(self.limits[Kind(self.layout.kinds[slot])], dtype=np.int64)
             age_class = limits.searchsorted(ages)
             table[slot] = np.where(age_class < len(limits), tile_of[slot] * self.classes + age_class, -1)
         return table.ravel().astype(np.int32)
 
     def _freeze(self) -> None:
+        features = self.features
         count = len(self.layout.slots)
-        tile_of, bit_of, self.end_of = (dense.of_slot(count) for dense in (self._tiles, self._bits, self._ends))
-        self.tile_count, self.bit_count, self.end_count = (
-            len(dense.slots) for dense in (self._tiles, self._bits, self._ends)
-        )
+        bit_of, self.end_of = self._bits.of_slot(count), self._ends.of_slot(count)
+        self.bit_count, self.end_count = len(self._bits.slots), len(self._ends.slots)
+        self.tile_count, self.peak_count = len(self._tiles.slots), len(self._peaks.slots)
         self.first_ends = np.array([self.layout.kinds[slot] == Kind.FIRST for slot in self._ends.slots], dtype=bool)
         self.absent = np.where(self.first_ends, ABSENT_FIRST, ABSENT_LAST)[:, None]
-        self.tile_at = self._tile_places(tile_of)
+        self.tile_at = self._tile_places(self._tiles.of_slot(count))
+        self.peak_at = self._tile_places(self._peaks.of_slot(count))
         self.bit_at = np.where(np.arange(OLDEST + 1) < 128, bit_of[:, None], -1).ravel().astype(np.int32)
         self.sum_runs, self.breadth_runs = self.sums.arrays(), self.breadths.arrays()
+        self.peak_runs = self.peaks.arrays()
         self.day_runs, self.last_runs, self.first_runs = self.days.arrays(), self.lasts.arrays(), self.firsts.arrays()
         self._column_runs = {
             (measure, place): (np.array(rows), np.array([self.runs[row][place] for row in rows], dtype=np.int64))
             for measure, rows in self.by_measure.items()
-            if measure not in ("attribute", "engagement")
+            if measure not in ("attribute", "last", "engagement", *BY_CELL)
             for place in range(len(self.runs[rows[0]]))
         }
         self.masks = {
             measure: day_masks(np.array([self.features[row].window_days for row in self.by_measure.get(measure, [])]))
-            for measure in ("active_days", "streak")
+            for measure in ("active_days", "streak", "longest_gap")
         }
+        self.latest = [(row, self.layout.latest_number(features[row])) for row in self.by_measure.get("last", [])]
         self.attributes = [self._attribute(row) for row in self.by_measure.get("attribute", [])]
         self.counted_parts, self.day_parts = self._parts("count"), self._parts("active_days")
         self._parameters = {
@@ -162,6 +180,9 @@ class Plan:
             for measure, rows in self.by_measure.items()
             for name in ("zero_over_zero", "x_over_zero", "cap")
         }
+        rows = self.by_measure.get("baseline", [])
+        days = np.array([features[row].window_days for row in rows], dtype=np.int64)
+        self._parameters["baseline", "window_days"] = days.reshape(-1, 1)
 
 
 def day_masks(window_days: Ints) -> tuple[Bits, Bits]:
@@ -176,7 +197,7 @@ def counts_days(feature: FeatureSpec, place: int) -> bool:
     """Whether the feature's group at a place is a set of local days and not a sum."""
     if feature.measure == "engagement":
         return feature.components[place].measure == "active_days"
-    return feature.measure in ("active_days", "streak")
+    return feature.measure in ("active_days", "streak", "longest_gap")
 
 
 def plan_for(layout: Layout, features: Sequence[FeatureSpec]) -> Plan:
@@ -191,11 +212,11 @@ def plan_for(layout: Layout, features: Sequence[FeatureSpec]) -> Plan:
     return plan
 
 
-def _limits(features: Sequence[FeatureSpec]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ages (hours, local days) at which a cell leaves some sum of these features."""
-    found: tuple[set[int], set[int]] = (set(), set())
+def _limits(features: Sequence[FeatureSpec]) -> dict[Kind, tuple[int, ...]]:
+    """The ages (hours, local days) at which a cell leaves some sum or maximum of these features."""
+    found: dict[Kind, set[int]] = {kind: set() for kind in WINDOWED}
     for feature in features:
         for place, group in enumerate(groups(feature)):
-            if group.kind <= Kind.DAY and not counts_days(feature, place):
+            if group.kind in WINDOWED and not counts_days(feature, place) and feature.measure not in BY_CELL:
                 found[group.kind].add(group.last_age)
-    return tuple(sorted(found[0])), tuple(sorted(found[1]))
+    return {kind: tuple(sorted(ages)) for kind, ages in found.items()}

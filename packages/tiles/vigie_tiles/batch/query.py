@@ -19,13 +19,12 @@ import duckdb
 import pyarrow as pa
 from vigie_contracts.errors import IncompatibleData, InvalidInput
 from vigie_contracts.events import Event, LogRecord, MapChanged, Position
-from vigie_contracts.features import HOUR_WINDOW_DAYS, WINDOW_DAYS, FeatureSpec, FeatureTable
+from vigie_contracts.features import WINDOW_DAYS, FeatureSpec, FeatureTable
 from vigie_contracts.instants import DAY_US, HOUR_US, SECOND_US, from_micros, to_micros
 
-DAY_BITS = 91
+from vigie_tiles.batch.plan import Plan, plain, text
+
 FURTHEST_EDGE_DAYS = 2 * max(WINDOW_DAYS)
-BITS_A_COLUMN = 62
-MOST_NAMES_BY_BITS = 120
 
 EVENT_SCHEMA = pa.schema(
     [
@@ -116,7 +115,7 @@ class Batch:
         """
         features = self._table.features if features is None else tuple(features)
         if self._prepared != features:
-            self._plan = _Plan(features)
+            self._plan = Plan(features)
             self._prepare_events()
             self._prepared = features
         chunks = [
@@ -153,9 +152,10 @@ class Batch:
         )
         self._calendar(low, high)
         columns = [f"{sql} AS b{number}" for number, sql in enumerate(plan.bit_columns())]
-        columns += [f"coalesce(measures[{_text(name)}], 0) AS v{number}" for number, name in enumerate(plan.measures)]
+        columns += [f"measures[{text(name)}] AS v{number}" for number, name in enumerate(plan.measures)]
         columns.append(f"{plan.name_index()} AS n")
-        names = ", ".join(_text(name) for name in plan.names) or "''"
+        columns += ["source_id", "event_id"] if plan.breaks_ties else []
+        names = ", ".join(text(name) for name in plan.names) or "''"
         self._db.execute(
             "CREATE OR REPLACE TEMP TABLE ev AS SELECT x.*, c.day FROM ("
             " SELECT member_id, number, known_at_us AS known, effective_at_us AS eff, "
@@ -163,6 +163,13 @@ class Batch:
             + f" FROM all_events WHERE catalogued AND name IN ({names})) x"
             " ASOF JOIN days c ON x.eff >= c.start"
         )
+        if plan.needs_hours:
+            self._db.execute(
+                "CREATE OR REPLACE TEMP TABLE ev AS"
+                f" SELECT x.* EXCLUDE (begun), least(23, (x.begun - c.start) // {HOUR_US}) AS hour"
+                f" FROM (SELECT *, eff - ((eff % {HOUR_US}) + {HOUR_US}) % {HOUR_US} AS begun FROM ev) x"
+                " ASOF JOIN days c ON x.begun >= c.start"
+            )
         self._db.execute(
             "CREATE OR REPLACE TEMP TABLE stated AS"
             " SELECT member_id, number, known_at_us AS known, effective_at_us AS eff, source_id, event_id, traits"
@@ -262,7 +269,7 @@ class Batch:
     def _attributes(self, features: list[FeatureSpec]) -> dict[str, pa.Array]:
         found: dict[str, pa.Array] = {}
         for feature in features:
-            path = _text('$."' + _plain(feature.attribute or "") + '"')
+            path = text('$."' + plain(feature.attribute or "") + '"')
             raw = self._db.sql(f"""
                 SELECT arg_max(CASE WHEN s.member_id IS NOT NULL THEN json_extract(s.traits, {path})::VARCHAR END,
                                (s.eff, s.known, s.source_id, s.event_id)) AS raw
@@ -273,159 +280,6 @@ class Batch:
             """).to_arrow_table()["raw"]
             found[feature.key] = _mapped(raw.combine_chunks(), _reading(feature))
         return found
-
-
-class _Plan:
-    """Which event sets, edges and aggregates a list of features needs, and the SQL of each value."""
-
-    def __init__(self, features: Sequence[FeatureSpec]) -> None:
-        self.sets: dict[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], int] = {}
-        self.measures: list[str] = []
-        self.hour_edges: set[int] = set()
-        self.day_edges: set[int] = set()
-        self.aggregates: dict[str, str] = {}
-        self.values: list[tuple[FeatureSpec, str]] = []
-        self._features = [feature for feature in features if feature.measure != "attribute"]
-        self.names = sorted({name for feature in self._features for name in _names_of(feature)})
-        for feature in self._features:
-            self.values.append((feature, self._value(feature)))
-
-    def bit_columns(self) -> list[str]:
-        """SQL of the bit masks of event sets, `BITS_A_COLUMN` sets each."""
-        columns: list[list[str]] = [[] for _ in range(len(self.sets) // BITS_A_COLUMN + 1)]
-        for (names, where), number in self.sets.items():
-            tests = [f"name IN ({', '.join(_text(name) for name in names)})"]
-            for key, value in where:
-                path = _text('$."' + _plain(key) + '"')
-                tests.append(f"json_type(properties, {path}) IN ('VARCHAR', 'BOOLEAN')")
-                tests.append(f"json_extract_string(properties, {path}) = {_text(value)}")
-            bit = 1 << number % BITS_A_COLUMN
-            columns[number // BITS_A_COLUMN].append(f"(CASE WHEN {' AND '.join(tests)} THEN {bit} ELSE 0 END)")
-        return [" | ".join(column) if column else "0" for column in columns]
-
-    def name_index(self) -> str:
-        """SQL of an event name's index in `names`."""
-        cases = " ".join(f"WHEN {_text(name)} THEN {number}" for number, name in enumerate(self.names))
-        return f"CASE name {cases} END" if cases else "0"
-
-    def _value(self, feature: FeatureSpec) -> str:
-        make: dict[str, Callable[[FeatureSpec], str]] = {
-            "count": lambda row: self._count(row.events, row.where, row.window_days or 0),
-            "sum": self._sum,
-            "trend": self._trend,
-            "rate": self._rate,
-            "active_days": self._active_days,
-            "streak": self._streak,
-            "breadth": self._breadth,
-            "recency": self._recency,
-            "tenure": self._tenure,
-            "engagement": self._engagement,
-        }
-        return make[feature.measure](feature)
-
-    def _member(self, names: tuple[str, ...], where: dict[str, str]) -> str:
-        number = self.sets.setdefault((names, tuple(sorted(where.items()))), len(self.sets))
-        return f"(e.b{number // BITS_A_COLUMN} & {1 << number % BITS_A_COLUMN}) != 0"
-
-    def _edge(self, days: int, window_days: int) -> str:
-        (self.hour_edges if window_days in HOUR_WINDOW_DAYS else self.day_edges).add(days)
-        return f"e{days}"
-
-    def _aggregated(self, sql: str) -> str:
-        for name, known in self.aggregates.items():
-            if known == sql:
-                return name
-        name = f"a{len(self.aggregates)}"
-        self.aggregates[name] = sql
-        return name
-
-    def _count(self, names: tuple[str, ...], where: dict[str, str], window_days: int) -> str:
-        edge = self._edge(window_days, window_days)
-        return self._aggregated(f"count(*) FILTER (WHERE {self._member(names, where)} AND e.eff >= l.{edge})")
-
-    def _previous(self, feature: FeatureSpec) -> str:
-        days = feature.window_days or 0
-        near, far = self._edge(days, days), self._edge(2 * days, days)
-        return self._aggregated(
-            f"count(*) FILTER (WHERE {self._member(feature.events, feature.where)}"
-            f" AND e.eff >= l.{far} AND e.eff < l.{near})"
-        )
-
-    def _sum(self, feature: FeatureSpec) -> str:
-        name = feature.value_property or ""
-        if name not in self.measures:
-            self.measures.append(name)
-        days = feature.window_days or 0
-        total = self._aggregated(
-            f"sum(e.v{self.measures.index(name)}) FILTER"
-            f" (WHERE {self._member(feature.events, feature.where)} AND e.eff >= l.{self._edge(days, days)})"
-        )
-        return f"coalesce({total}, 0)"
-
-    def _ratio(self, feature: FeatureSpec, above: str, below: str) -> str:
-        return (
-            f"CASE WHEN {below} > 0 THEN least({feature.cap}, 1000 * {above} // {below})"
-            f" WHEN {above} > 0 THEN {feature.x_over_zero} ELSE {feature.zero_over_zero} END"
-        )
-
-    def _trend(self, feature: FeatureSpec) -> str:
-        now = self._count(feature.events, feature.where, feature.window_days or 0)
-        return self._ratio(feature, now, self._previous(feature))
-
-    def _rate(self, feature: FeatureSpec) -> str:
-        days = feature.window_days or 0
-        above = self._count(feature.events, feature.where, days)
-        return self._ratio(feature, above, self._count(feature.denominator, {}, days))
-
-    def _days(self, names: tuple[str, ...], where: dict[str, str], window_days: int) -> str:
-        bits = self._aggregated(
-            f"bit_or(1::HUGEINT << least(l.today - e.day, 100)::HUGEINT) FILTER"
-            f" (WHERE {self._member(names, where)} AND l.today - e.day < {DAY_BITS})"
-        )
-        return f"(coalesce({bits}, 0) & {(1 << window_days + 1) - 1}::HUGEINT)"
-
-    def _active_days(self, feature: FeatureSpec) -> str:
-        return f"bit_count({self._days(feature.events, feature.where, feature.window_days or 0)})::BIGINT"
-
-    def _streak(self, feature: FeatureSpec) -> str:
-        days = self._days(feature.events, feature.where, feature.window_days or 0)
-        run = f"(CASE WHEN {days} & 1::HUGEINT = 1 THEN {days} ELSE {days} >> 1::HUGEINT END)"
-        return f"bit_count({run} & ~({run} + 1))::BIGINT"
-
-    def _breadth(self, feature: FeatureSpec) -> str:
-        days = feature.window_days or 0
-        inside = f"FILTER (WHERE {self._member(feature.events, feature.where)} AND e.eff >= l.{self._edge(days, days)})"
-        if len(self.names) > MOST_NAMES_BY_BITS:
-            return self._aggregated(f"count(DISTINCT e.n) {inside}")
-        return f"bit_count(coalesce({self._aggregated(f'bit_or(1::HUGEINT << e.n::HUGEINT) {inside}')}, 0))::BIGINT"
-
-    def _recency(self, feature: FeatureSpec) -> str:
-        inside = f"FILTER (WHERE {self._member(feature.events, feature.where)})"
-        last, day = self._aggregated(f"max(e.eff) {inside}"), self._aggregated(f"max(e.day) {inside}")
-        hours, days = f"((t - {last}) // {HOUR_US})", f"(today - {day})"
-        return (
-            f"CASE WHEN {last} IS NULL THEN NULL WHEN {hours} < 48 THEN {hours}"
-            f" WHEN {days} <= 91 THEN greatest(48, 24 * {days}) ELSE 24 * least(366, 7 * ({days} // 7)) END"
-        )
-
-    def _tenure(self, feature: FeatureSpec) -> str:
-        first = self._aggregated(f"min(e.day) FILTER (WHERE {self._member(feature.events, feature.where)})")
-        days = f"(today - {first})"
-        return (
-            f"CASE WHEN {first} IS NULL THEN NULL WHEN {days} <= 91 THEN {days} ELSE least(3660, 7 * ({days} // 7)) END"
-        )
-
-    def _engagement(self, feature: FeatureSpec) -> str:
-        days = feature.window_days or 0
-        parts = []
-        for part in feature.components:
-            x = (
-                self._count(part.events, {}, days)
-                if part.measure == "count"
-                else f"bit_count({self._days(part.events, {}, days)})::BIGINT"
-            )
-            parts.append(f"({part.weight} * least({x}, {part.cap}) // {part.cap})")
-        return " + ".join(parts) or "0"
 
 
 def read_manifest(archive: Path) -> tuple[int, list[tuple[str, str]]]:
@@ -497,11 +351,6 @@ def _move_rows(tail: Sequence[tuple[Position, LogRecord]], end: int) -> list[dic
     ]
 
 
-def _names_of(feature: FeatureSpec) -> set[str]:
-    parts = {name for part in feature.components for name in part.events}
-    return {*feature.events, *feature.denominator, *parts}
-
-
 def _column(answer: pa.Table, feature: FeatureSpec) -> pa.ChunkedArray:
     return answer[feature.key].cast(pa.int64())
 
@@ -540,15 +389,5 @@ def _whole(value: object) -> int | None:
     return math.floor(value) if abs(value) <= 2**53 else None
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
 def _name(value: str) -> str:
     return '"' + value.replace('"', '""') + '"'
-
-
-def _plain(name: str) -> str:
-    if '"' in name or "\\" in name:
-        raise InvalidInput(f"a property or attribute name may not contain quotes: {name!r}")
-    return name
