@@ -6,17 +6,30 @@ MINUTE, HOUR = 60, 3_600
 SHORT_HOURS = 48
 USUALLY = {"en": "{label}: {value}, usually {typical}", "fr": "{label} : {value}, d’habitude {typical}"}
 ALONE = {"en": "{label}: {value}", "fr": "{label} : {value}"}
-NOTHING = {"recency": {"en": "never", "fr": "jamais"}, "attribute": {"en": "not stated", "fr": "non indiqué"}}
+NOTHING = {
+    **dict.fromkeys(("recency", "tenure"), {"en": "never", "fr": "jamais"}),
+    "nth": {"en": "not yet", "fr": "pas encore"},
+    "attribute": {"en": "not stated", "fr": "non indiqué"},
+    **dict.fromkeys(("max", "last", "weekday", "hour"), {"en": "none", "fr": "aucun"}),
+}
 UNKNOWN = {"en": "unknown", "fr": "inconnu"}
+WEEKDAYS = {
+    "en": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    "fr": ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche"),
+}
 COUNTED = {
     "hours": {"en": ("hour", "hours"), "fr": ("heure", "heures")},
     "days": {"en": ("day", "days"), "fr": ("jour", "jours")},
 }
 
 
+UNORDERED = ("attribute", "weekday", "hour")
+"""Values that have no typical one."""
+
+
 def sentences(feature: FeatureSpec, value: float | None, typical: float | None) -> dict[str, str]:
     """Locale -> sentence, for every locale that the feature has a label in. No claim beyond the two figures."""
-    has_usual = typical is not None and feature.measure != "attribute"
+    has_usual = typical is not None and feature.measure not in UNORDERED
     templates = USUALLY if has_usual else ALONE
     return {
         locale: templates[locale].format(
@@ -33,11 +46,15 @@ def shown(feature: FeatureSpec, value: float | None, locale: str) -> str:
         return NOTHING.get(feature.measure, UNKNOWN)[locale]
     if feature.categories:
         return feature.categories[int(value)] if 0 <= value < len(feature.categories) else UNKNOWN[locale]
-    if feature.measure in ("rate", "trend"):
+    if feature.measure in ("rate", "trend", "baseline", "weekend_share"):
         return f"{_number(value / 10, locale, 0)} %"
     if feature.measure == "recency":
         return _counted("hours", value, locale) if value < SHORT_HOURS else _counted("days", value // 24, locale)
-    if feature.measure in ("tenure", "active_days", "streak"):
+    if feature.measure == "weekday":
+        return WEEKDAYS[locale][int(value) - 1] if 1 <= value <= 7 else UNKNOWN[locale]
+    if feature.measure == "hour":
+        return f"{value:.0f} h"
+    if feature.measure in ("tenure", "active_days", "streak", "longest_gap", "nth"):
         return _counted("days", value, locale)
     if feature.measure == "engagement":
         return f"{_number(value, locale)} {'of' if locale == 'en' else 'sur'} 100"

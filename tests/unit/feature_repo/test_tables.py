@@ -98,11 +98,12 @@ def test_personal_attributes_say_so(catalogue: Catalogue) -> None:
 
 
 def test_the_feature_table_has_these_sizes(table: FeatureTable) -> None:
-    assert len(table.features) == 71
+    assert len(table.features) == 126
     measures = [row.measure for row in table.features]
     assert {measure: measures.count(measure) for measure in get_args(Measure)} == {
-        "count": 32, "sum": 9, "trend": 7, "rate": 4, "active_days": 3, "streak": 1, "breadth": 2, "recency": 4,
-        "tenure": 1, "attribute": 4, "engagement": 4,
+        "count": 33, "sum": 10, "max": 5, "trend": 7, "baseline": 8, "rate": 11, "active_days": 5, "streak": 1,
+        "longest_gap": 4, "breadth": 2, "weekday": 3, "weekend_share": 2, "hour": 2, "recency": 8, "tenure": 6,
+        "nth": 5, "last": 5, "attribute": 5, "engagement": 4,
     }  # fmt: skip
 
 
@@ -120,7 +121,9 @@ def test_concepts_and_features_speak_both_languages(table: FeatureTable, feature
 
 
 def test_every_sum_says_what_it_counts(table: FeatureTable) -> None:
-    assert [row.key for row in table.features if (row.measure == "sum") != (row.unit is not None)] == []
+    amounts = [row for row in table.features if row.measure in ("sum", "max", "last")]
+    assert [row.key for row in amounts if row.unit is None] == ["last_survey_score"]
+    assert {row.key for row in table.features if row.unit is not None} <= {row.key for row in amounts}
 
 
 def test_engagement_is_out_of_a_hundred(table: FeatureTable) -> None:

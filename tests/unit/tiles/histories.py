@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 from vigie_contracts.events import Event, LogRecord, MapChanged, MapMove, Position, encode_record
@@ -16,6 +17,7 @@ from vigie_kit.log import Entry
 from vigie_tiles import kernel, oracle
 from vigie_tiles.batch import Batch
 from vigie_tiles.layout import Layout
+from vigie_tiles.local_days import local_days
 
 from tests.unit.tiles.tile_world import feature
 
@@ -115,6 +117,54 @@ def histories(draw: st.DrawFn, zones: Sequence[str] = tuple(ZONES)) -> History:
     label = st.builds(Label, st.sampled_from((*MEMBERS, SILENT)), _near(times))
     labels = draw(st.lists(label, min_size=1, max_size=12))
     return History(zone, tuple((Position(0, row + 1), record) for row, record in enumerate(records)), tuple(labels))
+
+
+def dense(zone: str, rnd: random.Random, events: int, labels: int) -> History:
+    """A history without chance left out: everything happens and is asked on an edge, or a microsecond beside it."""
+    anchor = parse_instant(ZONES[zone]) + rnd.choice((0, 9, 23)) * HOUR_US
+    days = local_days(zone)
+    today = days.day(np.array([anchor]))
+    midnights = [int(days.midnight(today - back)[0]) for back in (0, 1, 2, 7, 14, 30, 31, 60, 61, 90, 91, 180)]
+    edges = [*midnights, *(anchor - hours * HOUR_US for hours in (0, 1, 24, 48, 25, 168, 336, 5, 100))]
+
+    def near() -> int:
+        return rnd.choice(edges) + rnd.choice((0, 0, 1, -1, HOUR_US // 2, -HOUR_US, 5 * HOUR_US))
+
+    made: list[LogRecord] = [_dense_event(rnd, near(), number) for number in range(events)]
+    for member in MEMBERS[1:3]:
+        merged = anchor - rnd.choice((0, 1, 30)) * DAY_US
+        made.append(MapChanged(moves=[MapMove(member, member, "m0")], known_at_us=merged, because="test"))
+    made.sort(key=lambda record: record.known_at_us)
+    stamps = [at for record in made if isinstance(record, Event) for at in (record.effective_at_us, record.known_at_us)]
+    asked = [
+        Label(
+            rnd.choice(("m0", "m0", "m0", "m1", "m3")),
+            rnd.choice((anchor, near(), rnd.choice(stamps), anchor + DAY_US)),
+        )
+        for _ in range(labels)
+    ]
+    return History(zone, tuple((Position(0, row + 1), record) for row, record in enumerate(made)), tuple(asked))
+
+
+def _dense_event(rnd: random.Random, at_us: int, number: int) -> Event:
+    known = at_us + rnd.choice((0, 0, 0, 1, HOUR_US, 3 * DAY_US))
+    identify = rnd.random() < 0.12
+    name = "identify" if identify else rnd.choice((*NAMES[:6], *NAMES[:6], *NAMES))
+    return Event(
+        member_id=rnd.choice(("m0", "m0", "m1", "m2", "m3")),
+        event_id=f"e{number}",
+        source_id=rnd.choice(("app", "crm")),
+        kind="identify" if identify else "track",
+        name=name,
+        catalogued=not identify and name != "not.catalogued" and rnd.random() > 0.05,
+        received_at_us=max(known, at_us),
+        known_at_us=known,
+        timestamp_us=at_us,
+        effective_at_us=at_us,
+        properties={} if identify else rnd.choice(PROPERTIES),
+        measures={"amount": rnd.randint(-5_000, 5_000)} if not identify and rnd.random() < 0.7 else {},
+        traits=rnd.choice(TRAITS) if identify else {},
+    )
 
 
 def _instants(anchor: int) -> st.SearchStrategy[int]:
