@@ -7,10 +7,10 @@ SHORT_HOURS = 48
 USUALLY = {"en": "{label}: {value}, usually {typical}", "fr": "{label} : {value}, d’habitude {typical}"}
 ALONE = {"en": "{label}: {value}", "fr": "{label} : {value}"}
 NOTHING = {
-    **dict.fromkeys(("recency", "tenure"), {"en": "never", "fr": "jamais"}),
+    **{key: {"en": "never", "fr": "jamais"} for key in ("recency", "tenure")},
     "nth": {"en": "not yet", "fr": "pas encore"},
     "attribute": {"en": "not stated", "fr": "non indiqué"},
-    **dict.fromkeys(("max", "last", "weekday", "hour"), {"en": "none", "fr": "aucun"}),
+    **{key: {"en": "none", "fr": "aucun"} for key in ("max", "last", "weekday", "hour")},
 }
 UNKNOWN = {"en": "unknown", "fr": "inconnu"}
 WEEKDAYS = {
