@@ -274,10 +274,10 @@ def test_a_planted_leak_is_refused(lab: Lab, tmp_path: Path) -> None:
     clock = data_directory(tmp_path, records, days=DAYS)
     run = main.train("churn", data=tmp_path, feature_repo=FEATURE_REPO, mlflow_uri=lab.uri, clock=clock)
     report = main.promote(CHURN, data=tmp_path, mlflow_uri=lab.uri, clock=clock, who="tester", version=run.version)
-    assert run.leaks.strongest_feature == "branch_visits_90d"
+    assert run.leaks.strongest_feature in ("branch_visits_90d", "branch_recency")
     assert run.leaks.strongest_auc > 0.95
     refused = {point.number: point.sentence for point in report.refusals}
-    assert "branch_visits_90d alone reaches AUC" in refused[8]
+    assert f"{run.leaks.strongest_feature} alone reaches AUC" in refused[8]
     assert not report.promoted
 
 
