@@ -20,6 +20,7 @@ from vigie_gateway.graph.customer import (
     customer_page,
 )
 from vigie_gateway.graph.events import EventReceipt, receipt_of
+from vigie_gateway.graph.features import FeatureQuery
 from vigie_gateway.graph.offers import Offer, offer
 from vigie_gateway.graph.paging import Connection, checked_first, connection
 from vigie_gateway.graph.quarantine import QuarantineQuery
@@ -96,7 +97,7 @@ class RateLimit:
 
 
 @strawberry.type(description="Reads.")
-class Query(QuarantineQuery, SourceQuery):
+class Query(FeatureQuery, QuarantineQuery, SourceQuery):
     @strawberry.field(description="What became of an event, by its source's id.")
     async def receipt(self, info: Info, event_id: str) -> EventReceipt | None:
         return await receipt_of(info, event_id)

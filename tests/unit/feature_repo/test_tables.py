@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from vigie_contracts.catalogue import Catalogue
 from vigie_contracts.errors import InvalidInput
+from vigie_cli.feature_page import page
 from vigie_contracts.features import FeatureTable, Measure, feature_spec_hash
 from vigie_contracts.scores import load_concepts
 
@@ -105,6 +106,11 @@ def test_the_feature_table_has_these_sizes(table: FeatureTable) -> None:
         "longest_gap": 4, "breadth": 2, "weekday": 3, "weekend_share": 2, "hour": 2, "recency": 8, "tenure": 6,
         "nth": 5, "last": 5, "attribute": 5, "engagement": 4,
     }  # fmt: skip
+
+
+def test_the_catalogue_page_is_that_of_the_table(feature_repo: Path) -> None:
+    committed = (feature_repo.parent / "docs/feature-catalogue.md").read_text()
+    assert committed == page(feature_repo), "run `vigie features list --markdown > docs/feature-catalogue.md`"
 
 
 def test_every_feature_has_a_declared_concept_and_every_concept_a_feature(

@@ -14,13 +14,20 @@ def features() -> None:
 
 @features.command("list")
 @feature_repo_option
-def list_(feature_repo: Path | None) -> None:
+@click.option("--markdown", is_flag=True, help="Print the catalogue page (docs/feature-catalogue.md).")
+def list_(feature_repo: Path | None, markdown: bool) -> None:
     """Show every declared feature."""
     from vigie_contracts.features import FeatureTable
 
     from vigie_cli.screen import Screen
 
-    table = FeatureTable.load(resolve_feature_repo(feature_repo))
+    where = resolve_feature_repo(feature_repo)
+    if markdown:
+        from vigie_cli.feature_page import page
+
+        click.echo(page(where), nl=False)
+        return
+    table = FeatureTable.load(where)
     rows = [
         (row.key, row.measure, "" if row.window_days is None else f"{row.window_days} d", row.owner, row.description)
         for row in table.features
