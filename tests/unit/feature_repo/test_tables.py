@@ -5,9 +5,9 @@ from typing import get_args
 
 import msgspec
 import pytest
+from vigie_cli.feature_page import page
 from vigie_contracts.catalogue import Catalogue
 from vigie_contracts.errors import InvalidInput
-from vigie_cli.feature_page import page
 from vigie_contracts.features import FeatureTable, Measure, feature_spec_hash
 from vigie_contracts.scores import load_concepts
 
