@@ -1,11 +1,13 @@
 """Events folded into durable tiles a second, beside a floor: decode the same records, read and write the same blobs.
 
 A step is what the features service does with a batch: decode the records, read the blobs of their members, fold,
-write the blobs back, all in one transaction with synchronous=FULL.
+write the blobs back, all in one transaction with synchronous=FULL. Each batch is 10,000 events of 10,000 different
+members among a million, whose histories are those of a thousand simulated customers.
 """
 
 import itertools
 import json
+import random
 import sqlite3
 import statistics
 import sys
@@ -15,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from vigie_contracts.events import Event, decode_record, encode_record
 from vigie_tiles import kernel
 from vigie_tiles.layout import Layout
@@ -25,11 +28,14 @@ if str(CHECKOUT) not in sys.path:  # loaded by path, from whatever directory
 
 from benchmarks import bank_events, floors  # noqa: E402
 
-CUSTOMERS, DAYS, BATCH, BATCHES, RUNS = 1_000, 60, 1_000, 5, 7
+GROWN = bytes(8)
+"""What the floor adds to each blob, as an event adds cells: SQLite writes no page whose content stays the same."""
+PUSHED_FEATURES, PUSHED_ROWS = 40, 500
+CUSTOMERS, DAYS, MEMBERS, BATCH, RUNS = 1_000, 60, 1_000_000, 10_000, 5
 
 
 def run(
-    runs: int = RUNS, customers: int = CUSTOMERS, days: int = DAYS, batches: int = BATCHES
+    runs: int = RUNS, customers: int = CUSTOMERS, days: int = DAYS, members: int = MEMBERS, batch: int = BATCH
 ) -> Iterator[dict[str, Any]]:
     """Case `fold`: medians of alternating runs over successive batches of a simulated bank's log."""
     layout = bank_events.layout()
@@ -37,24 +43,40 @@ def run(
     until = bank_events.START_US + days * 86_400_000_000
     history = itertools.takewhile(lambda event: event.effective_at_us < until, arriving)
     state = {member: row.blob for member, row in bank_events.fold_all(layout, history).items()}
+    copies = members // len(state)
+    known = (event for event in arriving if event.member_id in state)
     with tempfile.TemporaryDirectory(prefix="vigie-bench-") as folder:
-        ours, floor = (_opened(Path(folder) / name, state) for name in ("ours.db", "floor.db"))
+        ours, floor = (_opened(Path(folder) / name, state, copies) for name in ("ours.db", "floor.db"))
         values: list[float] = []
         least: list[float] = []
         kernel_only: list[float] = []
-        for _ in range(runs):
-            groups = [list(itertools.islice(arriving, BATCH)) for _ in range(batches)]
-            count = sum(map(len, groups))
-            least.append(count / sum(_floor(floor, group) for group in groups))
-            seconds = [_step(ours, layout, [encode_record(event) for event in group]) for group in groups]
-            values.append(count / sum(whole for whole, _ in seconds))
-            kernel_only.append(count / sum(folding for _, folding in seconds))
+        for run in range(runs):
+            group = _spread(list(itertools.islice(known, batch)), copies, random.Random(run))
+            payloads = [encode_record(event) for event in group]
+            keys = [event.member_id for event in group]
+            least.append(batch / floors.rewrite_blobs(floor, payloads, keys, GROWN))
+            whole, folding = _step(ours, layout, payloads)
+            values.append(batch / whole)
+            kernel_only.append(batch / folding)
         ours.close()
         floor.close()
-    yield _row(values, least, statistics.median(kernel_only), statistics.mean(map(len, state.values())))
+        pushed = _pushed(Path(folder))
+    yield _row(values, least, statistics.median(kernel_only), statistics.mean(map(len, state.values())), batch, pushed)
 
 
-def _row(values: list[float], least: list[float], kernel_only: float, blob_bytes: float) -> dict[str, Any]:
+def _spread(group: list[Event], copies: int, draw: random.Random) -> list[Event]:
+    """Each event to another copy of its member, so that no member of the batch has two."""
+    taken: dict[str, list[int]] = {}
+    found = []
+    for event in group:
+        free = taken.setdefault(event.member_id, draw.sample(range(copies), copies))
+        found.append(msgspec.structs.replace(event, member_id=f"{event.member_id}-{free.pop()}"))
+    return found
+
+
+def _row(
+    values: list[float], least: list[float], kernel_only: float, blob_bytes: float, batch: int, pushed: float
+) -> dict[str, Any]:
     value, floor = statistics.median(values), statistics.median(least)
     return {
         "bench": "fold",
@@ -62,20 +84,54 @@ def _row(values: list[float], least: list[float], kernel_only: float, blob_bytes
         "unit": "events/s",
         "value": value,
         "floor": floor,
-        "peer": None,
+        "peer": pushed,
         "ratio_to_floor": value / floor,
-        "ratio_to_peer": None,
-        "peer_name": None,
+        "ratio_to_peer": value / pushed,
+        "peer_name": "Feast push, SQLite online store, 40 features",
         "runs": len(values),
-        "note": f"batches of {BATCH}, synced; kernel alone {kernel_only:,.0f} events/s; {blob_bytes:,.0f} B a member",
+        "note": f"{batch:,} members a batch; kernel alone {kernel_only:,.0f} events/s; {blob_bytes:,.0f} B a member",
     }
 
 
-def _opened(path: Path, state: dict[str, bytes]) -> sqlite3.Connection:
+def _pushed(data: Path) -> float:
+    """Rows a second of `FeatureStore.push` into Feast's own SQLite store: what a stream job does with ready values."""
+    import pandas as pd
+    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource, RepoConfig, ValueType
+    from feast.data_source import PushMode
+    from feast.types import Int64
+
+    names = [f"feature_{number}" for number in range(PUSHED_FEATURES)]
+    config = RepoConfig(
+        project="pushed",
+        provider="local",
+        registry={"registry_type": "sql", "path": f"sqlite:///{data}/registry.db", "cache_ttl_seconds": 600},
+        online_store={"type": "sqlite", "path": str(data / "online.db")},
+        entity_key_serialization_version=3,
+    )
+    store = FeatureStore(config=config)
+    customer = Entity(name="customer", join_keys=["customer_id"], value_type=ValueType.STRING)
+    batch = FileSource(name="archive", path=str(data / "archive.parquet"), timestamp_field="event_timestamp")
+    source = PushSource(name="pushed", batch_source=batch)
+    view = FeatureView(
+        name="values", entities=[customer], schema=[Field(name=name, dtype=Int64) for name in names], source=source
+    )
+    store.apply([customer, view])
+    stamp = pd.Timestamp(bank_events.START_US, unit="us", tz="UTC")
+    rows = pd.DataFrame({"customer_id": [f"customer-{row}" for row in range(PUSHED_ROWS)], "event_timestamp": stamp})
+    frame = rows.assign(**dict.fromkeys(names, 7))
+    store.push("pushed", frame.head(10), to=PushMode.ONLINE)
+    started = time.perf_counter()
+    store.push("pushed", frame, to=PushMode.ONLINE)
+    return PUSHED_ROWS / (time.perf_counter() - started)
+
+
+def _opened(path: Path, state: dict[str, bytes], copies: int) -> sqlite3.Connection:
     connection = floors.open_log(path)
-    connection.execute("BEGIN")
-    connection.executemany("INSERT INTO blobs VALUES (?, ?)", state.items())
-    connection.execute("COMMIT")
+    for copy in range(copies):
+        connection.execute("BEGIN")
+        rows = [(f"{member}-{copy}", blob) for member, blob in state.items()]
+        connection.executemany("INSERT INTO blobs VALUES (?, ?)", rows)
+        connection.execute("COMMIT")
     return connection
 
 
@@ -91,12 +147,7 @@ def _step(connection: sqlite3.Connection, layout: Layout, payloads: Sequence[byt
     before = time.perf_counter()
     folded = kernel.fold(layout, blobs, events)
     after = time.perf_counter()
-    rows = [(member, row.blob) for member, row in folded.items()]
-    connection.executemany("INSERT OR REPLACE INTO blobs VALUES (?, ?)", rows)
+    rows = sorted((member, row.blob) for member, row in folded.items())
+    connection.executemany("INSERT INTO blobs VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET blob = excluded.blob", rows)
     connection.execute("COMMIT")
     return time.perf_counter() - started, after - before
-
-
-def _floor(connection: sqlite3.Connection, events: Sequence[Event]) -> float:
-    payloads = [encode_record(event) for event in events]
-    return floors.rewrite_blobs(connection, payloads, list({event.member_id for event in events}), b"")
