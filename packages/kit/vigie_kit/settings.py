@@ -27,6 +27,7 @@ SHARED = frozenset(
         "GATEWAY_URL",
         "PROMOTION",
         "TEST_DATA",
+        "REDIS_URL",
     )
 )
 SERVICES = ("INGEST", "FEATURES", "SCORING", "GATEWAY")

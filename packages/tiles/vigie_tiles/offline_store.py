@@ -21,13 +21,10 @@ from vigie_contracts.features import FeatureTable
 
 from vigie_tiles.batch import Batch
 from vigie_tiles.clock import installation
+from vigie_tiles.provider import NoMaterialisation
 
 JOIN_KEY = "customer_id"
 TIMESTAMP = "event_timestamp"
-NO_MATERIALISATION = (
-    "Vigie's tiles need no materialisation: the features service folds events as they come and values are computed "
-    "when they are read. Use get_online_features or get_historical_features."
-)
 
 
 class TileOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
@@ -132,7 +129,7 @@ class TileOfflineStore(OfflineStore):  # type: ignore[misc]
         end_date: datetime,
     ) -> RetrievalJob:
         """Refused with a reason: this is what `feast materialize` would call."""
-        raise InvalidInput(NO_MATERIALISATION)
+        raise NoMaterialisation
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -146,7 +143,7 @@ class TileOfflineStore(OfflineStore):  # type: ignore[misc]
         end_date: datetime | None = None,
     ) -> RetrievalJob:
         """Refused with a reason."""
-        raise InvalidInput(NO_MATERIALISATION)
+        raise NoMaterialisation
 
     @staticmethod
     def validate_data_source(config: RepoConfig, data_source: DataSource) -> None:

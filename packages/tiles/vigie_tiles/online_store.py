@@ -1,7 +1,8 @@
 """Feast's online store on tiles: `online_read` finalises at the installation's clock; nothing is written through Feast.
 
-feature_store.yaml: `online_store: {type: vigie_tiles.online_store.TileOnlineStore, data: DIR, feature_repo: DIR}`.
-Relative directories are taken from the directory of feature_store.yaml.
+feature_store.yaml: `online_store: {type: vigie_tiles.online_store.TileOnlineStore, data: DIR, feature_repo: DIR}`,
+and `redis: redis://host:port/0` to read the serving copy in Redis instead of features.db. Relative directories are
+taken from the directory of feature_store.yaml.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,37 +15,49 @@ from feast.infra.online_stores.online_store import OnlineStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
 from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from pydantic import field_validator
 from vigie_contracts.errors import Forbidden, InvalidInput
 from vigie_contracts.features import FeatureTable
 from vigie_contracts.instants import from_micros
 
 from vigie_tiles import clock
 from vigie_tiles.layout import Layout
-from vigie_tiles.reader import TileRead, TileReader
+from vigie_tiles.reader import TileRead, TileReader, Tiles
 from vigie_tiles.schema import FEATURES_DB
 
+REDIS_VARIABLE = "VIGIE_REDIS_URL"
 Row = tuple[datetime | None, dict[str, ValueProto] | None]
 
 
 class TileOnlineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
-    """`data`: the installation's data directory; `feature_repo`: the directory of features.toml."""
+    """`data`: the installation's data directory; `feature_repo`: the directory of features.toml.
+
+    `redis`: the address of the serving copy; empty, or the name of a variable that is not set, means features.db.
+    """
 
     type: Literal["vigie_tiles.online_store.TileOnlineStore"] = "vigie_tiles.online_store.TileOnlineStore"
     data: str = "../.vigie"
     feature_repo: str = "."
+    redis: str = ""
+
+    @field_validator("redis")
+    @classmethod
+    def _unset(cls, redis: str) -> str:
+        """Feast leaves `${VIGIE_REDIS_URL}` as it stands when the variable is not set."""
+        return "" if redis == f"${{{REDIS_VARIABLE}}}" else redis
 
 
 class _Opened(NamedTuple):
     data: Path
     table: FeatureTable
-    reader: TileReader
+    tiles: Tiles
 
 
 class TileOnlineStore(OnlineStore):  # type: ignore[misc]
     """Reads feature values at the clock. The features service folds events into tiles; Feast writes nothing."""
 
     def __init__(self) -> None:
-        self._opened: dict[tuple[Path, Path], _Opened] = {}
+        self._opened: dict[tuple[Path, Path, str], _Opened] = {}
 
     def online_read(
         self,
@@ -61,7 +74,7 @@ class TileOnlineStore(OnlineStore):  # type: ignore[misc]
         names = requested_features or [field.name for field in table.features]
         features = opened.table.select(names)
         customer_ids = [_customer_id(key) for key in entity_keys]
-        read = opened.reader.read(customer_ids, features, clock.now_us(opened.data))
+        read = opened.tiles.read(customer_ids, features, clock.now_us(opened.data))
         return _rows(names, read)
 
     def online_write_batch(
@@ -87,18 +100,28 @@ class TileOnlineStore(OnlineStore):  # type: ignore[misc]
     def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
         """Nothing is removed: tiles are state of the features service, not of Feast."""
         for opened in self._opened.values():
-            opened.reader.close()
+            opened.tiles.close()
         self._opened.clear()
 
     def _open(self, config: RepoConfig) -> _Opened:
         data = directory(config, config.online_store.data)
         feature_repo = directory(config, config.online_store.feature_repo)
-        opened = self._opened.get((data, feature_repo))
+        where = data, feature_repo, config.online_store.redis
+        opened = self._opened.get(where)
         if opened is None:
             table = FeatureTable.load(feature_repo)
-            layout = Layout(table, clock.installation(data).time_zone)
-            opened = self._opened[data, feature_repo] = _Opened(data, table, TileReader(data / FEATURES_DB, layout))
+            opened = self._opened[where] = _Opened(data, table, _tiles(data, table, config.online_store.redis))
         return opened
+
+
+def _tiles(data: Path, table: FeatureTable, redis_url: str) -> Tiles:
+    installed = clock.installation(data)
+    layout = Layout(table, installed.time_zone)
+    if not redis_url:
+        return TileReader(data / FEATURES_DB, layout)
+    from vigie_tiles.redis_tiles import RedisTiles  # its client is loaded only where Redis is used
+
+    return RedisTiles(redis_url, installed.created_at, layout)
 
 
 def directory(config: RepoConfig, text: str) -> Path:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ _TILES = (
     " ON t.member_id = asked.value"
 )
 
+Tile = tuple[bytes, int]
+"""A member's state and the newest instant in it."""
+
 
 class TileRead(NamedTuple):
     """Rows in the order asked for. `t_us` is each row's read instant, `pos` what the tiles held, `present` false for
@@ -38,6 +41,16 @@ class TileRead(NamedTuple):
     t_us: Ints
     pos: Cursor
     present: npt.NDArray[np.bool_]
+
+
+class Tiles(Protocol):
+    """Where tiles are read: features.db, or its copy in Redis. Both answer the same; one contract suite checks both."""
+
+    def read(self, customer_ids: Sequence[str], features: Sequence[FeatureSpec], now_us: int) -> TileRead:
+        """Values of `features` for each customer at t = max(now, newest in its state + 1 µs)."""
+
+    def close(self) -> None:
+        """Release what is open."""
 
 
 class StateReached(NamedTuple):
@@ -67,11 +80,7 @@ class TileReader:
             tiles = _tiles(connection, sorted({member for found in members.values() for member in found}))
             pos = dict(connection.execute("SELECT lane, number FROM applied").fetchall())
         rows = [[tiles[member] for member in members[customer] if member in tiles] for customer in customer_ids]
-        newest = [max((tile[1] for tile in row), default=now_us - 1) for row in rows]
-        t_us = np.maximum(np.array(newest, dtype=np.int64) + 1, now_us)
-        blobs = [[tile[0] for tile in row] for row in rows]
-        matrix = kernel.finalise(self.layout, features, blobs, t_us)
-        return TileRead(matrix, t_us, pos, np.array([bool(row) for row in rows], dtype=bool))
+        return finalised(self.layout, features, rows, pos, now_us)
 
     def reached(self) -> StateReached:
         """How far folding and sweep are; Unavailable when features.db cannot be read yet."""
@@ -118,6 +127,17 @@ class TileReader:
         return found
 
 
+def finalised(
+    layout: Layout, features: Sequence[FeatureSpec], tiles: Sequence[Sequence[Tile]], pos: Cursor, now_us: int
+) -> TileRead:
+    """Values of customers from their members' tiles, a row each, at t = max(now, newest in its state + 1 µs)."""
+    newest = [max((tile[1] for tile in row), default=now_us - 1) for row in tiles]
+    t_us = np.maximum(np.array(newest, dtype=np.int64) + 1, now_us)
+    blobs = [[tile[0] for tile in row] for row in tiles]
+    matrix = kernel.finalise(layout, features, blobs, t_us)
+    return TileRead(matrix, t_us, pos, np.array([bool(row) for row in tiles], dtype=bool))
+
+
 def _members(connection: sqlite3.Connection, customer_ids: Sequence[str]) -> dict[str, list[str]]:
     """The members of each customer in the map of now, sorted."""
     asked = json.dumps(list(dict.fromkeys(customer_ids)))
@@ -128,6 +148,6 @@ def _members(connection: sqlite3.Connection, customer_ids: Sequence[str]) -> dic
     return {customer: sorted(found) for customer, found in members.items()}
 
 
-def _tiles(connection: sqlite3.Connection, member_ids: Sequence[str]) -> dict[str, tuple[bytes, int]]:
+def _tiles(connection: sqlite3.Connection, member_ids: Sequence[str]) -> dict[str, Tile]:
     rows = connection.execute(_TILES, (json.dumps(member_ids),))
     return {member: (blob, newest) for member, blob, newest in rows}

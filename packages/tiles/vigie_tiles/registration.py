@@ -9,6 +9,7 @@ from vigie_contracts.features import FeatureTable, feature_spec_hash
 
 PROJECT = "vigie"
 VIEW = "customer_tiles"
+PROVIDER = "vigie_tiles.provider.TileProvider"
 SPEC_HASH_TAG = "vigie.feature_spec_hash"
 ORDER_TAG = "vigie.features"
 SERVICES = ("all", "churn", "next_best_offer")
@@ -39,14 +40,17 @@ def feast_objects(data: Path, feature_repo: Path) -> list[Any]:
     return [customer, view, *services]
 
 
-def store(data: Path, feature_repo: Path) -> FeatureStore:
-    """A FeatureStore on a data directory: SQL registry, tile stores, project `vigie`."""
+def store(data: Path, feature_repo: Path, redis_url: str = "") -> FeatureStore:
+    """A FeatureStore on a data directory: SQL registry, tile stores, project `vigie`.
+
+    With `redis_url` (redis://host:port/0) online reads come from the serving copy in Redis.
+    """
     stores = {"data": str(data.resolve()), "feature_repo": str(feature_repo.resolve())}
     config = RepoConfig(
         project=PROJECT,
-        provider="local",
+        provider=PROVIDER,
         registry={"registry_type": "sql", "path": f"sqlite:///{data.resolve()}/registry.db", "cache_ttl_seconds": 60},
-        online_store={"type": "vigie_tiles.online_store.TileOnlineStore", **stores},
+        online_store={"type": "vigie_tiles.online_store.TileOnlineStore", "redis": redis_url, **stores},
         offline_store={"type": "vigie_tiles.offline_store.TileOfflineStore", **stores},
         entity_key_serialization_version=3,
     )

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 
 from starlette.applications import Starlette
 from vigie_contracts.catalogue import Catalogue
@@ -56,6 +58,8 @@ def compose(settings: FeaturesSettings) -> Starlette:
         Worker("writer", writer.step, listener.wait),
         Worker("archive", _archivist(settings, archive, archive_log).step, lambda: stopping.wait(ARCHIVE_LOOK_SECONDS)),
     ]
+    serving = _Serving(settings, store, layout, installed.created_at, lambda: writer.rebuilt)
+    workers += serving.workers
     status = StatusReport(store, log, archive, clock, lambda: writer.rebuilt, time.monotonic)
 
     def stop() -> None:
@@ -63,6 +67,7 @@ def compose(settings: FeaturesSettings) -> Starlette:
         listener.__exit__(None, None, None)
         for reader in (log, archive_log):
             reader.close()
+        serving.close()
         store.close()
 
     reading = Reading(store, catalogue, table, layout, segments, clock.now_us, lambda: writer.rebuilt, archive)
@@ -93,6 +98,32 @@ def _writer(
         sweep_seconds=settings.sweep_seconds,
         system_seconds=time.monotonic,
     )
+
+
+class _Serving:
+    """The worker of the copy in Redis, where one is set, with what it opens."""
+
+    def __init__(
+        self, settings: FeaturesSettings, store: Store, layout: Layout, created_at: str, is_ready: Callable[[], bool]
+    ) -> None:
+        self.workers: list[Worker] = []
+        self._open = ExitStack()
+        if not settings.redis_url:
+            return
+        from vigie_tiles.redis_tiles import RedisTiles  # its client is loaded only where Redis is used
+
+        from vigie_features.serving import ServingCopy
+
+        copy = RedisTiles(settings.redis_url, created_at, layout)
+        log = SqliteLogReader(settings.data / LOG_FILE, LOG)
+        self._open.callback(log.close)
+        self._open.callback(copy.close)
+        listener = self._open.enter_context(Listener(settings.data / "run", CHANGES))
+        self.workers.append(Worker("redis", ServingCopy(store, log, copy, is_ready).step, listener.wait))
+
+    def close(self) -> None:
+        """Release log, Redis and the ear."""
+        self._open.close()
 
 
 def _archivist(settings: FeaturesSettings, archive: Archive, log: SqliteLogReader) -> Archivist:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FeaturesSettings:
-    """VIGIE_DATA, VIGIE_FEATURE_REPO, VIGIE_SERVICE_TOKEN and VIGIE_FEATURES_…; durations in seconds of system time."""
+    """VIGIE_DATA, VIGIE_FEATURE_REPO, VIGIE_SERVICE_TOKEN and VIGIE_FEATURES_…; durations in seconds of system time.
+
+    VIGIE_REDIS_URL (redis://host:port/0), when set, is where a serving copy of the tiles is kept.
+    """
 
     service_token: str
     data: Path = Path(".vigie")
     feature_repo: Path = Path("feature_repo")
+    redis_url: str = ""
     log_level: str = "INFO"
     host: str = field(default="127.0.0.1", metadata={"env": "VIGIE_FEATURES_HOST"})
     port: int = field(default=8702, metadata={"env": "VIGIE_FEATURES_PORT"})

@@ -93,6 +93,15 @@ class Snapshot:
         rows = self._rows(sql, (_json(member_ids),))
         return {member_id: StoredTile(blob, newest_us) for member_id, blob, newest_us in rows}
 
+    def tiles_after(self, member_id: str, limit: int) -> dict[str, StoredTile]:
+        """State of members, by id, after one."""
+        sql = "SELECT member_id, blob, newest_us FROM tiles WHERE member_id > ? ORDER BY member_id LIMIT ?"
+        return {row[0]: StoredTile(row[1], row[2]) for row in self._rows(sql, (member_id, limit))}
+
+    def customers_after(self, customer_id: str, limit: int) -> list[str]:
+        """Customers that the map names, by id, after one."""
+        return [row[0] for row in self._rows(_MAPPED_AFTER, (customer_id, limit))]
+
     def customer_of(self, member_ids: Collection[str]) -> dict[str, str]:
         """The customer of each member now; a member that the map does not name is its own customer."""
         rows = self._rows(
@@ -198,11 +207,14 @@ DUE = (
     " ORDER BY next_change_at_us LIMIT ?"
 )
 
+_MAPPED_AFTER = (
+    "SELECT DISTINCT customer_id FROM members WHERE until_us IS NULL AND customer_id > ? ORDER BY customer_id LIMIT ?"
+)
 _KNOWN_AFTER = (
     "SELECT member_id FROM tiles WHERE member_id > ? AND NOT EXISTS"
     " (SELECT 1 FROM members WHERE members.member_id = tiles.member_id AND until_us IS NULL)"
     " ORDER BY member_id LIMIT ?",
-    "SELECT DISTINCT customer_id FROM members WHERE until_us IS NULL AND customer_id > ? ORDER BY customer_id LIMIT ?",
+    _MAPPED_AFTER,
     "SELECT DISTINCT customer_id FROM memberships WHERE customer_id > ? ORDER BY customer_id LIMIT ?",
 )
 
