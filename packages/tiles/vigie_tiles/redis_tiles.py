@@ -37,7 +37,7 @@ local function many(key, names)
   end
   return found
 end
-for place = 2, 4 do
+for place = 1, 4 do
   if redis.call('HEXISTS', KEYS[place], '\\0whole') == 0 then return false end
 end
 local moved, joined = many(KEYS[3], ARGV), many(KEYS[4], ARGV)
@@ -149,7 +149,7 @@ class RedisTiles:
                 if held is not None and int(held) > number:
                     raise Conflict(
                         f"{self._where} stands at {int(held)}, further than features.db at {number}: were data restored"
-                        f" from a backup? Then delete the keys {{{self._name()}}}:* and the copy is filled again"
+                        f" from a backup? Then delete the keys {self.prefix}:* and the copy is filled again"
                     )
                 pipe.multi()
                 pipe.hset(filling.applied, mapping={_WHOLE: 1, str(lane): number})
@@ -161,6 +161,11 @@ class RedisTiles:
             finally:
                 self._client.unlink(*filling)
 
+    @property
+    def prefix(self) -> str:
+        """What the names of this copy's keys begin with."""
+        return f"{{{self._name()}}}"
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -170,7 +175,7 @@ class RedisTiles:
         return f"vigie:{hashlib.sha256(body).hexdigest()[:16]}"
 
     def _keys(self, suffix: str = "") -> _Keys:
-        return _Keys(*(f"{{{self._name()}}}:{part}{suffix}" for part in _Keys._fields))
+        return _Keys(*(f"{self.prefix}:{part}{suffix}" for part in _Keys._fields))
 
     @contextmanager
     def _spoken(self) -> Iterator[None]:

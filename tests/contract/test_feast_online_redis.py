@@ -1,0 +1,110 @@
+"""The copy of the tiles in a real Redis passes the same suite, and says when it is lost."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from vigie_contracts.errors import Conflict, InvalidInput, Unavailable
+from vigie_contracts.features import FeatureTable
+from vigie_kit import installation
+from vigie_tiles import registration
+from vigie_tiles.layout import Layout
+from vigie_tiles.redis_tiles import Delta, RedisTiles
+
+from tests.contract.feast_online_suite import NOBODY, ZONE, Backend, OnlineSuite, World, Write
+from tests.servers import free_port, redis_server
+from tests.unit.tiles.tile_world import HOUR, NOON, event
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as found:
+        yield found
+
+
+@pytest.fixture
+def copy(address: str, data: Path, feature_repo: Path) -> Iterator[RedisTiles]:
+    """The copy of this data directory, filled while nobody had acted."""
+    layout = Layout(FeatureTable.load(feature_repo), ZONE)
+    made = RedisTiles(address, installation.load(data).created_at, layout)
+    made.refill(0, 0, [])
+    yield made
+    made.close()
+
+
+class TestRedisTiles(OnlineSuite):
+    @pytest.fixture
+    def backend(self, address: str, data: Path, feature_repo: Path, copy: RedisTiles) -> Backend:
+        customer_of: dict[str, str] = {}
+
+        def write(made: Write) -> None:
+            after = customer_of | dict(made.moves)
+            touched = {*made.moves, *made.moves.values(), *(customer_of.get(member, member) for member in made.moves)}
+            joined = {
+                customer: [member for member, at in after.items() if at == customer != member] for customer in touched
+            }
+            moved = {member: None if at == member else at for member, at in made.moves.items()}
+            copy.commit(0, made.expected, made.number, Delta(made.tiles, moved, joined))
+            customer_of.update(made.moves)
+
+        return Backend(write, lambda: registration.store(data, feature_repo, address))
+
+    @pytest.mark.parametrize("part", ["tiles", "moved", "joined", "applied"])
+    def test_a_copy_that_lost_a_part_answers_nothing_until_it_is_filled_again(
+        self, world: World, copy: RedisTiles, address: str, part: str
+    ) -> None:
+        made = world.write(event(NOON - HOUR, member_id="c1"))
+        client = redis.Redis.from_url(address)
+        for key in client.scan_iter(f"{copy.prefix}:{part}"):
+            client.delete(key)
+        assert copy.position(0) is None
+        with pytest.raises(Unavailable, match="holds no whole copy of these tiles; the features service fills it"):
+            world.one("c1")
+        with pytest.raises(Conflict):
+            copy.commit(0, made.number + 1, made.number + 2, Delta())
+        copy.refill(0, made.number, [Delta(tiles=made.tiles)])
+        assert world.one("c1")["logins"] == 1
+        assert copy.position(0) == made.number
+
+    def test_filling_again_replaces_everything_at_once_and_never_by_an_older_state(
+        self, world: World, copy: RedisTiles, address: str
+    ) -> None:
+        old = world.write(event(NOON - HOUR, member_id="c1"), event(NOON - HOUR, member_id="gone"))
+        world.write(event(NOON - 2 * HOUR, member_id="c1"))
+        with pytest.raises(Conflict, match="were data restored from a backup"):
+            copy.refill(0, old.number, [Delta(tiles=old.tiles)])
+        assert world.ask("c1", "gone")["logins"] == [2, 1]
+
+        def parts() -> Iterator[Delta]:
+            yield Delta(tiles={"c1": old.tiles["c1"]})
+            assert world.ask("c1", "gone")["logins"] == [2, 1]
+            yield Delta(moved={"c2": "c1"}, joined={"c1": ["c2"]})
+
+        copy.refill(0, world.number, parts())
+        assert world.one("c1")["logins"] == 1
+        assert world.one("gone") == NOBODY
+        assert not list(redis.Redis.from_url(address).scan_iter("*filling*"))
+
+    def test_an_installation_and_a_layout_have_a_copy_of_their_own(
+        self, world: World, address: str, copy: RedisTiles, feature_repo: Path, data: Path
+    ) -> None:
+        world.write(event(NOON - HOUR, member_id="c1"))
+        table = FeatureTable.load(feature_repo)
+        created_at = installation.load(data).created_at
+        for other in (
+            RedisTiles(address, created_at, Layout(table, "UTC")),
+            RedisTiles(address, "another installation", Layout(table, ZONE)),
+        ):
+            assert other.position(0) is None
+            other.close()
+        assert copy.position(0) == 1
+
+    def test_a_redis_that_is_not_there_is_said_in_a_sentence(self, data: Path, feature_repo: Path) -> None:
+        layout, port = Layout(FeatureTable.load(feature_repo), ZONE), free_port()
+        nowhere = RedisTiles(f"redis://127.0.0.1:{port}/0", "", layout)
+        with pytest.raises(Unavailable, match=rf"Redis at 127\.0\.0\.1:{port} does not answer .*: is it running\?"):
+            nowhere.read(["c1"], layout.table.features, NOON)
+        with pytest.raises(InvalidInput, match="write redis://host:port/0"):
+            RedisTiles("localhost:6379", "", layout)
