@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from feast import FeatureStore
 from vigie_contracts.errors import Conflict, InvalidInput, Unavailable
 from vigie_contracts.features import FeatureTable
 from vigie_kit import installation
@@ -108,3 +109,16 @@ class TestRedisTiles(OnlineSuite):
             nowhere.read(["c1"], layout.table.features, NOON)
         with pytest.raises(InvalidInput, match="write redis://host:port/0"):
             RedisTiles("localhost:6379", "", layout)
+
+    def test_the_shipped_settings_read_from_redis_where_the_variable_is_set(
+        self, world: World, address: str, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.write(event(NOON - HOUR, member_id="c1"))
+        monkeypatch.setenv("VIGIE_DATA", str(data))
+        shipped = Path(__file__).resolve().parents[2] / "feature_repo/feature_store.yaml"
+        (world.feature_repo / "feature_store.yaml").write_text(shipped.read_text())
+        asked = ["customer_tiles:logins"], [{"customer_id": "c1"}]
+        with pytest.raises(Unavailable, match=r"features\.db cannot be read"):
+            FeatureStore(repo_path=world.feature_repo).get_online_features(*asked)
+        monkeypatch.setenv("VIGIE_REDIS_URL", address)
+        assert FeatureStore(repo_path=world.feature_repo).get_online_features(*asked).to_dict()["logins"] == [1]

@@ -21,7 +21,7 @@ from vigie_contracts.features import FeatureTable
 
 from vigie_tiles.batch import Batch
 from vigie_tiles.clock import installation
-from vigie_tiles.provider import NoMaterialisation
+from vigie_tiles.provider import NO_MATERIALISATION, Refused
 
 JOIN_KEY = "customer_id"
 TIMESTAMP = "event_timestamp"
@@ -41,7 +41,7 @@ class TileOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]
     @classmethod
     def _expanded(cls, data: str) -> str:
         if "$" in data:
-            raise ValueError(f"set VIGIE_DATA to Vigie's data directory, as an absolute path (it says {data!r} now)")
+            raise Refused(f"set VIGIE_DATA to Vigie's data directory, as an absolute path (it says {data!r} now)")
         return data
 
 
@@ -129,7 +129,7 @@ class TileOfflineStore(OfflineStore):  # type: ignore[misc]
         end_date: datetime,
     ) -> RetrievalJob:
         """Refused with a reason: this is what `feast materialize` would call."""
-        raise NoMaterialisation
+        raise Refused(NO_MATERIALISATION)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -143,7 +143,7 @@ class TileOfflineStore(OfflineStore):  # type: ignore[misc]
         end_date: datetime | None = None,
     ) -> RetrievalJob:
         """Refused with a reason."""
-        raise NoMaterialisation
+        raise Refused(NO_MATERIALISATION)
 
     @staticmethod
     def validate_data_source(config: RepoConfig, data_source: DataSource) -> None:

@@ -1,7 +1,4 @@
-"""Feast's provider for Vigie: all as usual, except that materialisation is refused in one sentence, before any work.
-
-Stock `feast materialize` prints a refusal as `Error: …` without a traceback, because it is also one of click's errors.
-"""
+"""Feast's provider for Vigie: all as usual, except that materialisation and teardown are refused in a sentence."""
 
 from typing import Any, NoReturn
 
@@ -14,17 +11,23 @@ NO_MATERIALISATION = (
     "when they are read. Use get_online_features or get_historical_features."
 )
 
+NO_TEARDOWN = (
+    "Vigie's tiles are not Feast's to remove. To forget what is registered, delete registry.db in the data directory "
+    "while nothing uses Feast, and register again with `vigie features apply`; to erase a person, use `vigie erase`."
+)
 
-class NoMaterialisation(InvalidInput, click.ClickException):  # type: ignore[misc]  # both set `message`
-    """What `feast materialize` and `feast materialize-incremental` say."""
 
-    def __init__(self) -> None:
-        super().__init__(NO_MATERIALISATION)
+class Refused(InvalidInput, click.ClickException):  # type: ignore[misc]  # both set `message`
+    """A refusal that stock Feast's command line prints as `Error: …`, without a traceback."""
 
 
 class TileProvider(PassthroughProvider):  # type: ignore[misc]
     """The passthrough provider on tiles."""
 
     def materialize_single_feature_view(self, *_given: Any, **_options: Any) -> NoReturn:
-        """Always raises NoMaterialisation; the registry notes no materialised interval."""
-        raise NoMaterialisation
+        """Always raises Refused; the registry notes no materialised interval."""
+        raise Refused(NO_MATERIALISATION)
+
+    def teardown_infra(self, *_given: Any, **_options: Any) -> NoReturn:
+        """Always raises Refused: after Feast's own teardown its SQL registry takes no view of the same name again."""
+        raise Refused(NO_TEARDOWN)

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from feast.repo_config import FeastConfigError, load_repo_config
+from feast.repo_config import load_repo_config
+from vigie_contracts.errors import InvalidInput
 from vigie_contracts.features import FeatureTable, feature_spec_hash
 from vigie_kit import installation
 from vigie_tiles import registration
@@ -45,7 +46,7 @@ def test_feast_apply_registers_what_the_table_declares(feature_repo: Path, tmp_p
 
 def test_settings_without_a_data_directory_say_what_to_set(feature_repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VIGIE_DATA", raising=False)
-    with pytest.raises(FeastConfigError, match="set VIGIE_DATA to Vigie's data directory, as an absolute path"):
+    with pytest.raises(InvalidInput, match="set VIGIE_DATA to Vigie's data directory, as an absolute path"):
         load_repo_config(feature_repo, feature_repo / "feature_store.yaml")
 
 
