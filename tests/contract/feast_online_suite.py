@@ -5,6 +5,7 @@ The place is filled as its one writer fills it: state at a position, with the po
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -215,6 +216,24 @@ class OnlineSuite:
             assert world.ask("c1", "c2") == before
         world.write(event(NOON - HOUR // 2, member_id="c1"))
         assert world.ask("c1", "c2")["logins"] == [3, 1]
+
+    def test_of_two_writers_at_the_same_position_exactly_one_is_taken(self, world: World, backend: Backend) -> None:
+        def taken(made: Write) -> bool:
+            try:
+                backend.write(made)
+            except Conflict:
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as pool:
+            for turn in range(20):
+                rivals = [
+                    Write(turn, turn + 1, world.fold(event(NOON - HOUR * hours, member_id="c1")).tiles)
+                    for hours in (1, 2)
+                ]
+                won = list(pool.map(taken, rivals))
+                assert sorted(won) == [False, True]
+                assert world.ask("c1", "c2")["silence"] == [won.index(True) + 1, None]
 
     def test_a_correction_with_the_same_newest_instant_is_kept(self, world: World) -> None:
         world.write(event(NOON - HOUR, "card.used", member_id="c1", measures={"amount": 5}))

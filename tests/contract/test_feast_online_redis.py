@@ -58,7 +58,7 @@ class TestRedisTiles(OnlineSuite):
     ) -> None:
         made = world.write(event(NOON - HOUR, member_id="c1"))
         client = redis.Redis.from_url(address)
-        for key in client.scan_iter(f"{copy.prefix}:{part}"):
+        for key in client.scan_iter(f"{copy.prefix}:*:{part}"):
             client.delete(key)
         assert copy.position(0) is None
         with pytest.raises(Unavailable, match="holds no whole copy of these tiles; the features service fills it"):
@@ -88,7 +88,7 @@ class TestRedisTiles(OnlineSuite):
         assert world.one("gone") == NOBODY
         assert not list(redis.Redis.from_url(address).scan_iter("*filling*"))
 
-    def test_an_installation_and_a_layout_have_a_copy_of_their_own(
+    def test_an_installation_has_a_copy_of_its_own_and_only_of_the_newest_layout(
         self, world: World, address: str, copy: RedisTiles, feature_repo: Path, data: Path
     ) -> None:
         world.write(event(NOON - HOUR, member_id="c1"))
@@ -99,8 +99,13 @@ class TestRedisTiles(OnlineSuite):
             RedisTiles(address, "another installation", Layout(table, ZONE)),
         ):
             assert other.position(0) is None
+            with pytest.raises(Unavailable):
+                other.read(["c1"], table.features, NOON)
+            other.refill(0, 7, [])
+            assert not other.read(["c1"], table.features, NOON).present[0]
+            assert copy.position(0) == (None if other.prefix == copy.prefix else 1)
             other.close()
-        assert copy.position(0) == 1
+            copy.refill(0, 1, [])
 
     def test_a_redis_that_is_not_there_is_said_in_a_sentence(self, data: Path, feature_repo: Path) -> None:
         layout, port = Layout(FeatureTable.load(feature_repo), ZONE), free_port()

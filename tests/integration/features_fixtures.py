@@ -29,7 +29,15 @@ def set_clock(data: Path, now_us: int = NOW_US, rate: float = 0.0) -> None:
 class FeaturesProcess:
     """`python -m vigie_features` on a data directory."""
 
-    def __init__(self, data: Path, *, feature_repo: Path = FEATURE_REPO, failpoint: str = "", **settings: str) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        feature_repo: Path = FEATURE_REPO,
+        failpoint: str = "",
+        redis_url: str = "",
+        **settings: str,
+    ) -> None:
         self.port = free_port()
         self.log = data / "features.log"
         self._client = httpx.Client(
@@ -41,6 +49,7 @@ class FeaturesProcess:
             "VIGIE_FEATURE_REPO": str(feature_repo),
             "VIGIE_SERVICE_TOKEN": TOKEN,
             "VIGIE_FAILPOINT": failpoint,
+            "VIGIE_REDIS_URL": redis_url,
             "VIGIE_FEATURES_PORT": str(self.port),
             "VIGIE_FEATURES_BATCH_RECORDS": "50",
             "VIGIE_FEATURES_ARCHIVE_RECORDS": "120",
@@ -74,6 +83,14 @@ class FeaturesProcess:
             return self._client.get("/readyz").status_code == 200
         except httpx.HTTPError:
             return False
+
+    def unready(self) -> str:
+        """What /readyz says is missing; empty when nothing is, or nobody answers yet."""
+        try:
+            answer = self._client.get("/readyz")
+        except httpx.HTTPError:
+            return ""
+        return "" if answer.status_code == 200 else answer.text
 
     def applied(self, number: int, *, archived: bool = True) -> "FeaturesProcess":
         """Wait until the state (and the archive) hold the log up to `number`."""

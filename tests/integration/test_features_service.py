@@ -12,12 +12,15 @@ from vigie_contracts.features import FeatureTable
 from vigie_contracts.instants import DAY_US
 from vigie_features.archive import load_manifest
 from vigie_features.failpoints import FAILPOINTS
+from vigie_kit import installation
 from vigie_kit.sqlite_log import SqliteLogReader
 from vigie_tiles import oracle
+from vigie_tiles.reader import TileReader
+from vigie_tiles.redis_tiles import RedisTiles
 
 from tests.integration.features_fixtures import FeaturesProcess, rows, set_clock, state
-from tests.servers import until
-from tests.unit.features.features_world import FEATURE_REPO, NOW_US, TABLE, EventsLog, entries, event, records
+from tests.servers import free_port, redis_server, until
+from tests.unit.features.features_world import FEATURE_REPO, LAYOUT, NOW_US, TABLE, EventsLog, entries, event, records
 from tests.unit.features.test_archive import archived, expected, shortened
 
 COUNT = 300
@@ -169,6 +172,30 @@ def test_a_new_feature_that_needs_other_state_is_folded_again_from_the_log(
         assert rebuilt[name] == before[name]
     added = hints(data)[len(before["changes"]) :]
     assert [(hint.customer_id, hint.why) for hint in added] == [(row[0], "rebuild") for row in before["customers"]]
+
+
+def test_the_process_keeps_a_copy_in_redis_and_folds_on_while_redis_is_away(tmp_path: Path) -> None:
+    data, port = tmp_path / "data", free_port()
+    number = prepared(data)
+    copy = RedisTiles(f"redis://127.0.0.1:{port}/0", installation.load(data).created_at, LAYOUT)
+    origin = TileReader(data / "features.db", LAYOUT)
+    with FeaturesProcess(data, redis_url=f"redis://127.0.0.1:{port}/0") as process:
+        missing = f"Redis at 127.0.0.1:{port} does not answer"
+        until("the process to miss Redis", lambda: missing in process.unready())
+        until("the state", lambda: rows(data, "SELECT number FROM applied") == [(number,)])
+        with redis_server(tmp_path, port):
+            process.applied(number)
+            until("the copy", lambda: copy.position(0) == number)
+            last = EventsLog(data).append([event("m03", "card.used", NOW_US - 1, event_id="last")])
+            until("the copy to follow", lambda: copy.position(0) == last)
+            asked = sorted({row.member_id for row in RECORDS if isinstance(row, Event)})
+            here, there = (place.read(asked, TABLE.features, NOW_US) for place in (origin, copy))
+            assert there.pos == here.pos == {0: last}
+            assert there.matrix.values.tolist() == here.matrix.values.tolist()
+            assert there.matrix.valid.tolist() == here.matrix.valid.tolist()
+            assert process.stop() == 0
+    copy.close()
+    origin.close()
 
 
 def test_internal_routes_need_the_token_and_refuse_in_words(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The serving copy of tiles in Redis: what features.db held at one position, written after its commit, read at once.
 
-Four hashes of one installation and layout, in one hash slot (`{vigie:…}`): `applied` (lane -> number), `tiles` (member
+Four hashes of one layout in the hash slot of an installation (`{vigie:…}`): `applied` (lane -> number), `tiles` (member
 -> blob), `moved` (member -> its customer, where that is another id) and `joined` (customer -> its other members, JSON).
 A write names the position it starts from: one that comes late, twice or after a gap changes nothing. The copy is lost
 when any of its hashes is (a restart without persistence, an eviction); then reads say so until it is filled again.
@@ -156,6 +156,7 @@ class RedisTiles:
                 for old, new in zip(keys, filling, strict=True):
                     pipe.rename(new, old)
                 pipe.execute()
+                self._forget_others(keys)
             except WatchError as error:
                 raise Conflict(f"{self._where} was moved by another writer at the same time") from error
             finally:
@@ -163,19 +164,22 @@ class RedisTiles:
 
     @property
     def prefix(self) -> str:
-        """What the names of this copy's keys begin with."""
-        return f"{{{self._name()}}}"
+        """What the names of this installation's keys begin with."""
+        return f"{{vigie:{hashlib.sha256(self._created_at.encode()).hexdigest()[:16]}}}"
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _name(self) -> str:
-        body = f"{self._created_at} {self._layout.hash:016x}".encode()
-        return f"vigie:{hashlib.sha256(body).hexdigest()[:16]}"
-
     def _keys(self, suffix: str = "") -> _Keys:
-        return _Keys(*(f"{self.prefix}:{part}{suffix}" for part in _Keys._fields))
+        return _Keys(*(f"{self.prefix}:{self._layout.hash:016x}:{part}{suffix}" for part in _Keys._fields))
+
+    def _forget_others(self, keys: _Keys) -> None:
+        """Delete this installation's copies of earlier layouts, which nobody keeps (nor erases anybody from)."""
+        names = {key.encode() for key in keys}
+        others = [name for name in self._client.scan_iter(f"{self.prefix}:*", count=1000) if name not in names]
+        if others:
+            self._client.unlink(*others)
 
     @contextmanager
     def _spoken(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from feast import FeatureStore
@@ -76,6 +77,28 @@ def test_every_row_comes_back_in_its_place_doubled_silent_or_early(store: Featur
     assert found["logins"].tolist() == [0, 1, 0, 1, 0, 1]
     assert found["spent"].tolist() == [0, MOST + 2, 0, MOST + 2, 0, 0]
     assert found["silence"].equals(pd.Series([None, 72, None, 72, None, 0], dtype="Int64"))
+
+
+def test_a_hundred_thousand_shuffled_rows_with_doubles_and_ties_stay_in_their_places(store: FeatureStore) -> None:
+    rng = np.random.default_rng(5)
+    count = 130_000
+    customers = np.array(["m1", "m2", "nobody", "m1 "])[rng.integers(0, 4, count)]
+    steps = np.array([0, 1, -1, DAY_US, -4 * DAY_US, 8 * DAY_US])[rng.integers(0, 6, count)]
+    instants = pd.to_datetime(NOON + steps, unit="us", utc=True)
+    rows = pd.DataFrame(
+        {"customer_id": customers, "event_timestamp": instants, "label": np.arange(count)}, index=rng.permutation(count)
+    )
+    found = ask(store, rows, "logins", "spent", "silence")
+    assert found["label"].tolist() == rows["label"].tolist()
+    assert found["customer_id"].tolist() == rows["customer_id"].tolist()
+    assert found["event_timestamp"].tolist() == rows["event_timestamp"].tolist()
+    key = ["customer_id", "event_timestamp"]
+    once = rows[key].drop_duplicates()
+    assert len(once) == 24
+    each = {tuple(row[:2]): tuple(row[2:]) for row in ask(store, once, "logins", "spent", "silence").to_numpy()}
+    expected = [each[pair] for pair in zip(rows["customer_id"], rows["event_timestamp"], strict=True)]
+    assert [tuple(row) for row in found[["logins", "spent", "silence"]].to_numpy()] == expected
+    assert len(set(expected)) > 6
 
 
 def test_naive_instants_are_utc_and_others_are_converted(store: FeatureStore) -> None:
