@@ -25,7 +25,7 @@ COUNT = 1_000
 
 def test_at_a_thousand_instants_nobody_is_missed_and_only_who_is_due_is_read(tmp_path: Path) -> None:
     rng = random.Random(5)
-    state = FeatureState(tmp_path)
+    state = FeatureState(tmp_path, page=20)
     state.consume(records(9))
     state.sweep()
     scan, hinted = FullScan(state), len(changes(state))
@@ -122,7 +122,7 @@ def restarted(state: FeatureState, data: Path) -> FeatureState:
     """The same data opened anew: the committed watermark is where it was, and nobody is visited again."""
     swept_us, hints = watermark(state), len(changes(state))
     state.store.close()
-    again = FeatureState(data, page=3)
+    again = FeatureState(data, page=20)
     again.now_us = state.now_us
     assert watermark(again) == swept_us
     assert again.sweep() == 0
