@@ -148,7 +148,7 @@ class Archive:
         kept: list[ArchiveFile] = []
         members = pa.array(member_ids, pa.string())
         for file in self.manifest.files:
-            table = pq.read_table(self.folder / file.name)
+            table = self._read(file)
             left = table.filter(pc.invert(pc.is_in(table["member_id"], value_set=members)))
             if left.num_rows == table.num_rows:
                 kept.append(file)
@@ -174,7 +174,7 @@ class Archive:
         for kind in SCHEMAS:
             small = self._small_files(kind)
             if len(small) > MOST_SMALL_FILES:
-                table = pa.concat_tables([pq.read_table(self.folder / file.name) for file in small])
+                table = pa.concat_tables([self._read(file) for file in small])
                 lane = int(small[0].name.split("-")[1])
                 joined = self._write(kind, table, Position(lane, small[0].first), Position(lane, small[-1].last))
                 kept = [file for file in self.manifest.files if file not in small]
@@ -185,6 +185,17 @@ class Archive:
     def _small_files(self, kind: Kind) -> list[ArchiveFile]:
         own = [file for file in self.manifest.files if file.kind == kind]
         return list(reversed(list(takewhile(lambda file: file.rows < FULL_ROWS, reversed(own)))))
+
+    def _read(self, file: ArchiveFile) -> pa.Table:
+        """A file's rows in the columns of today; one that the file's writer did not know yet is null."""
+        table, schema = pq.read_table(self.folder / file.name), SCHEMAS[file.kind]
+        unknown = sorted(set(table.column_names) - set(schema.names))
+        if unknown:
+            raise IncompatibleData(f"{file.name} has columns of a newer Vigie ({', '.join(unknown)}). Upgrade Vigie.")
+        for field in schema:
+            if field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+        return table.select(schema.names).cast(schema)
 
     def _replace_manifest(self, manifest: Manifest) -> None:
         hit("features.archive_before_manifest")

@@ -4,15 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from vigie_contracts.errors import IncompatibleData
-from vigie_contracts.events import ConsentStated, Event, LogRecord, MapChanged
+from vigie_contracts.events import ConsentStated, Erased, Event, LogRecord, MapChanged
+from vigie_features import archive as archive_module
 from vigie_features.archive import Archive, Archivist, load_manifest
+from vigie_features.failpoints import FAILPOINTS
 from vigie_kit.log import Entry
 from vigie_kit.sqlite_log import SqliteLogReader
+from vigie_tiles.batch import Batch
+from vigie_tiles.kernel import finalise, fold
 
-from tests.unit.features.features_world import EventsLog, entries, records
+from tests.unit.features.features_world import LAYOUT, NOW_US, TABLE, EventsLog, entries, records
+
+MEMBERS = [f"m{number:02d}" for number in range(12)]
 
 
 def archived(folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -139,3 +146,139 @@ def test_many_small_files_are_joined_and_the_old_ones_go_at_the_next_start(tmp_p
     Archive(tmp_path).open()
     assert shortened(archived(tmp_path)) == expected(log, found)
     assert len(list(tmp_path.iterdir())) == len(archive.manifest.files) + 1
+
+
+def records_of(folder: Path) -> list[Event]:
+    """The archive's events as records again, in the order of their positions."""
+    rows = sorted(archived(folder)["events"], key=lambda row: (row["lane"], row["number"]))
+    found = []
+    for row in rows:
+        fields = {name: value for name, value in row.items() if name not in ("lane", "number", "partition")}
+        for name in ("properties", "traits", "context"):
+            fields[name] = msgspec.json.decode(fields[name])
+        found.append(Event(**fields | {"measures": dict(row["measures"])}))
+    return found
+
+
+def folded(events: list[Event]) -> dict[str, bytes]:
+    """Every member's state."""
+    return {member: row.blob for member, row in fold(LAYOUT, {row.member_id: None for row in events}, events).items()}
+
+
+@pytest.mark.parametrize("size", [9, 37, 1_000])
+def test_a_replay_of_the_archive_gives_the_state_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(archive_module, "MOST_SMALL_FILES", 3)
+    found = records(8)
+    log = entries(found)
+    archive = Archive(tmp_path)
+    archive.open()
+    for at in range(0, len(log), size):
+        archive.append(log[at : at + size])
+        archive.compact()
+    events = [record for record in found if isinstance(record, Event)]
+    assert records_of(tmp_path) == events
+    assert folded(records_of(tmp_path)) == folded(events)
+
+
+def test_files_of_an_older_vigie_are_read_joined_and_erased_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "MOST_SMALL_FILES", 2)
+    found = [*records(8, count=150), Erased(erasure_id="e", customer_id="m01", member_ids=["m01"], known_at_us=NOW_US)]
+    log = entries(found)
+    archive = Archive(tmp_path)
+    archive.open()
+    for first, last in ((0, 60), (60, 80), (80, 100)):
+        archive.append(log[first:last])
+        if first < 80:
+            older(tmp_path, archive)
+    expected_values = values(tmp_path)
+    assert expected_values.column("login_count_30d").to_pylist() == values_of_kernel(found[:100])
+    assert archive.compact()
+    assert values(tmp_path) == expected_values
+    rows = archived(tmp_path)["events"]
+    assert {row["channel"] for row in rows if row["number"] <= 80} == {None}
+    assert [row["number"] for row in rows] == [
+        n for n, record in enumerate(found[:100], 1) if isinstance(record, Event)
+    ]
+    archive.append(log[100:])
+    assert archive.count(["m01"]) == 0
+    assert {row["member_id"] for row in archived(tmp_path)["events"]} == {f"m{n:02d}" for n in range(12)} - {"m01"}
+
+
+def test_a_file_of_a_newer_vigie_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "MOST_SMALL_FILES", 0)
+    archive = Archive(tmp_path)
+    archive.open()
+    archive.append(entries(records(8, count=20)))
+    path = tmp_path / archive.manifest.files[0].name
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("mood", table["name"]), path)
+    with pytest.raises(IncompatibleData, match=r"has columns of a newer Vigie \(mood\)\. Upgrade Vigie\."):
+        archive.compact()
+    assert load_manifest(tmp_path) == archive.manifest
+
+
+@pytest.mark.parametrize("place", [name for name in FAILPOINTS if ".archive_" in name])
+def test_stopped_while_joining_no_row_is_lost_or_doubled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(archive_module, "MOST_SMALL_FILES", 3)
+    found = records(8, count=120)
+    log = entries(found)
+    archive = Archive(tmp_path)
+    archive.open()
+    for at in range(0, len(log), 20):
+        archive.append(log[at : at + 20])
+
+    def stop(name: str) -> None:
+        if name == place:
+            raise InterruptedError(name)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(archive_module, "hit", stop)
+        with pytest.raises(InterruptedError):
+            archive.compact()
+    again = Archive(tmp_path)
+    again.open()
+    assert shortened(archived(tmp_path)) == expected(log, found)
+    while again.compact():
+        pass
+    assert shortened(archived(tmp_path)) == expected(log, found)
+    assert again.manifest.end == {0: 120}
+
+
+def expected_numbers(found: list[LogRecord]) -> list[int]:
+    """The numbers of the events in a log."""
+    return [number for number, record in enumerate(found, 1) if isinstance(record, Event)]
+
+
+def older(folder: Path, archive: Archive) -> None:
+    """Make the newest events file one of a Vigie that knew no channel and no backfilled mark."""
+    newest = [file for file in archive.manifest.files if file.kind == "events"][-1]
+    table = pq.read_table(folder / newest.name)
+    pq.write_table(table.drop_columns(["channel", "backfilled"]), folder / newest.name)
+
+
+def values(folder: Path) -> pa.Table:
+    """What the batch engine answers from the archive, a row a member."""
+    labels = pa.table({"customer_id": MEMBERS, "t_us": [NOW_US] * len(MEMBERS)})
+    with Batch(folder, TABLE, "Europe/Paris") as batch:
+        return batch.vectors(labels, TABLE.select(["login_count_30d", "login_recency", "active_days_30d"]))
+
+
+def values_of_kernel(found: list[LogRecord]) -> list[int]:
+    """Logins in 30 days of the same members, from the log; merged members count with their customer."""
+    owner: dict[str, str] = {}
+    for record in found:
+        if isinstance(record, MapChanged):
+            owner |= {move.member_id: move.to_customer_id for move in record.moves}
+    blobs = folded([record for record in found if isinstance(record, Event)])
+    own = [
+        [blob for member, blob in sorted(blobs.items()) if owner.get(member, member) == customer]
+        for customer in MEMBERS
+    ]
+    matrix = finalise(LAYOUT, TABLE.select(["login_count_30d"]), own, NOW_US)
+    return [int(value) for value in matrix.values[:, 0]]

@@ -137,12 +137,12 @@ class Batch:
     def _load(self, view: str, files: list[Path], schema: pa.Schema, extra: list[dict[str, Any]]) -> None:
         more = pa.Table.from_pylist(extra, schema=schema)
         self._db.register(f"{view}_tail", more)
-        parts = [f"SELECT * FROM {view}_tail"]
+        names, parts = ", ".join(schema.names), [f"SELECT * FROM {view}_tail"]
         if files:
             listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
-            names = ", ".join(schema.names)
-            parts.insert(0, f"SELECT {names} FROM read_parquet([{listed}])")
-        self._db.execute(f"CREATE OR REPLACE VIEW {view} AS {' UNION ALL BY NAME '.join(parts)}")
+            parts.insert(0, f"SELECT * FROM read_parquet([{listed}], union_by_name = true)")  # older files lack columns
+        everything = " UNION ALL BY NAME ".join(parts)
+        self._db.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT {names} FROM ({everything})")
 
     def _prepare_events(self) -> None:
         """Distil what the features need, once: who, when, which event sets (bits), local day, measures."""
