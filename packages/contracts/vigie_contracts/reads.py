@@ -228,8 +228,21 @@ class EngagementAnswer(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[EngagementRow]
 
 
+class SegmentVersionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a segment's definition; `made_by`: the file, or the API (graph and command line)."""
+
+    version: int
+    definition: str
+    family: str
+    made_by: Literal["file", "api"]
+    from_us: int
+
+
 class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /internal/segments` of features (without scores) and of scoring (with scores)."""
+    """`GET /internal/segments` of features (without scores) and of scoring (with scores).
+
+    `versions`, newest first, of those that features evaluates. `evaluating`: everybody is being looked at, sizes move.
+    """
 
     key: str
     name: dict[str, str]
@@ -238,6 +251,8 @@ class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     size: int
     because: dict[str, str] = {}
+    versions: list[SegmentVersionRow] = []
+    evaluating: bool = False
 
 
 class SegmentsAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,9 +260,12 @@ class SegmentsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MembershipRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`version` is the segment's at which the customer entered; null where it is not told."""
+
     customer_id: str
     key: str
     since_us: int
+    version: int | None = None
 
 
 class MembershipsRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ A term compares a feature key or a score (`churn.DEFINITION.probability`, `churn
 Logic has two values: every comparison with null is false (`!=` and `not in` too), so `not (x == 1)` holds for a null x;
 `is null` and `is not null` ask for it. Categories and bands may be named, and are ordered as they are declared.
 An empty text holds for everybody. Feature segments never name scores; scoring evaluates those that do.
+A definition may also be given as the tree itself, in JSON: {"type": "comparison", "subject": …}.
 """
 
 import difflib
@@ -15,7 +16,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -25,6 +26,7 @@ from vigie_contracts.features import FeatureSpec, FeatureTable
 from vigie_contracts.scores import BANDS
 
 LONGEST_TEXT = 4_000
+LONGEST_TREE = 5 * LONGEST_TEXT
 DEEPEST = 40
 
 Operator = Literal["==", "!=", "<", "<=", ">", ">="]
@@ -35,7 +37,7 @@ T = TypeVar("T")
 # ---- the tree -------------------------------------------------------------------------------------------------------
 
 
-class Comparison(msgspec.Struct, frozen=True, tag="comparison"):
+class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="comparison"):
     """`subject operator value`; false when the subject is null."""
 
     subject: str
@@ -43,7 +45,7 @@ class Comparison(msgspec.Struct, frozen=True, tag="comparison"):
     value: Literal_
 
 
-class OneOf(msgspec.Struct, frozen=True, tag="one_of"):
+class OneOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="one_of"):
     """`subject in (values)`, or `not in` when negated; false when the subject is null, either way."""
 
     subject: str
@@ -51,26 +53,26 @@ class OneOf(msgspec.Struct, frozen=True, tag="one_of"):
     negated: bool = False
 
 
-class IsNull(msgspec.Struct, frozen=True, tag="is_null"):
+class IsNull(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="is_null"):
     """`subject is null`, or `is not null` when negated."""
 
     subject: str
     negated: bool = False
 
 
-class Not(msgspec.Struct, frozen=True, tag="not"):
+class Not(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="not"):
     """`not operand`."""
 
     operand: "Node"
 
 
-class And(msgspec.Struct, frozen=True, tag="and"):
+class And(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="and"):
     """All operands hold. Without operands (the empty text) it always holds. No operand is an `And` itself."""
 
     operands: "tuple[Node, ...]"
 
 
-class Or(msgspec.Struct, frozen=True, tag="or"):
+class Or(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="or"):
     """At least one operand holds. No operand is an `Or` itself."""
 
     operands: "tuple[Node, ...]"
@@ -155,6 +157,8 @@ _TOKENS = re.compile(
     re.VERBOSE,
 )
 _WORDS = frozenset({"and", "or", "not", "in", "is", "null"})
+_MEANT = {"=": "==", "&": "and", "|": "or", "!": "not", "[": "(", "]": ")"}
+"""What other languages write, and this one."""
 _OPERATORS: dict[Operator, Callable[[float, float], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -182,7 +186,8 @@ def _tokens(text: str) -> Iterator[_Token]:
         if match is None:
             rest = text[at:]
             at += len(rest) - len(rest.lstrip())
-            raise _refused(at, f"{text[at]!r} does not belong here")
+            hint = f"; write `{_MEANT[text[at]]}`" if text[at] in _MEANT else ""
+            raise _refused(at, f"{text[at]!r} does not belong here{hint}")
         kind = str(match.lastgroup)
         start = match.start(kind)
         word = match[kind]
@@ -213,7 +218,7 @@ class _Parser:
         tree = self._either()
         token = self._peek()
         if token.kind != "end":
-            raise _refused(token.at, f"expected `and`, `or` or the end, not {token.text!r}")
+            raise _refused(token.at, f"expected `and`, `or` or the end{_instead(token)}")
         return tree
 
     def _either(self) -> Node:
@@ -264,7 +269,8 @@ class _Parser:
         token = self._take()
         sign = next((sign for sign in _OPERATORS if sign == token.text), None)
         if sign is None:
-            raise _refused(token.at, f"expected a comparison after {name}: {' '.join(_OPERATORS)}, in, is null")
+            listed = f"{' '.join(_OPERATORS)}, in, not in, is null, is not null"
+            raise _refused(token.at, f"expected a comparison after {name} ({listed}){_instead(token)}")
         return Comparison(name, sign, self._literal(subject))
 
     def _literals(self, subject: Subject | None) -> tuple[Literal_, ...]:
@@ -313,7 +319,11 @@ class _Parser:
 
 
 def _instead(token: _Token) -> str:
-    return f", not {token.text!r}" if token.text else " before the end"
+    if not token.text:
+        return " before the end"
+    word = token.text.lower()
+    hint = f"; write `{word}`" if word in _WORDS and token.kind == "name" else ""
+    return f", not {token.text!r}{hint}"
 
 
 def _literal(token: _Token) -> Literal_:
@@ -370,6 +380,38 @@ def format_predicate(node: Node) -> str:
 def _inside(node: Node, weaker: object) -> str:
     text = format_predicate(node)
     return f"({text})" if isinstance(node, weaker) else text  # type: ignore[arg-type]
+
+
+# ---- the tree as JSON -----------------------------------------------------------------------------------------------
+
+
+def encode_tree(node: Node) -> bytes:
+    """The tree as JSON; `decode_tree` gives the same tree back."""
+    return msgspec.json.encode(node)
+
+
+def decode_tree(body: str | bytes) -> Node:
+    """The tree that JSON describes, flattened as `parse` makes it; InvalidInput when it is no predicate."""
+    if len(body) > LONGEST_TREE:
+        raise InvalidInput(f"a predicate as a tree has at most {LONGEST_TREE} characters")
+    try:
+        node = msgspec.json.decode(body, type=Node)
+        tree = parse(format_predicate(node))
+        same = list(terms(tree)) == list(terms(node))
+    except RecursionError as error:
+        raise InvalidInput(f"the tree has more than {DEEPEST} levels") from error
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"the tree is no predicate: {error}") from error
+    except InvalidInput as error:
+        raise InvalidInput(f"the tree is no predicate: {error.message}") from error
+    if not same:
+        raise InvalidInput("the tree is no predicate: a subject is no name of a feature or score")
+    return tree
+
+
+def read_definition(given: str) -> str:
+    """The text of a definition that is given as text or as a tree in JSON (it begins with a brace)."""
+    return format_predicate(decode_tree(given)) if given.lstrip().startswith("{") else given
 
 
 # ---- what a tree uses, and whether it holds -------------------------------------------------------------------------
@@ -437,10 +479,19 @@ def _ordinal(value: Literal_) -> int | float:
 # ---- the segment file -----------------------------------------------------------------------------------------------
 
 Family = Literal[
-    "demographic", "geographic", "behavioural", "psychographic", "transactional", "life_cycle", "support_model", "risk"
+    "demographic",
+    "geographic",
+    "behavioural",
+    "psychographic",
+    "transactional",
+    "life_cycle",
+    "value_tier",
+    "support_model",
+    "risk",
 ]
-EXCLUSIVE_FAMILIES: frozenset[str] = frozenset({"support_model"})
-"""Families of which a customer is in exactly one segment: the first in file order whose predicate holds."""
+FAMILIES: tuple[Family, ...] = get_args(Family)
+EXCLUSIVE_FAMILIES: frozenset[str] = frozenset({"life_cycle", "value_tier", "support_model"})
+"""Families of which a customer is in at most one segment: the first in file order whose predicate holds."""
 
 
 class SegmentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -474,7 +525,8 @@ class SegmentTable:
     """The declared segments in file order."""
 
     def __init__(self, specs: Collection[SegmentSpec], vocabulary: Vocabulary) -> None:
-        self.segments = tuple(_checked(spec, vocabulary) for spec in specs)
+        self.vocabulary = vocabulary
+        self.segments = tuple(check_segment(spec, vocabulary) for spec in specs)
         self.by_key = {segment.spec.key: segment for segment in self.segments}
         if len(self.by_key) != len(self.segments):
             raise InvalidInput("two segments share a key")
@@ -500,7 +552,8 @@ class SegmentTable:
         return tuple(segment for segment in self.segments if needs_scores(segment.tree))
 
 
-def _checked(spec: SegmentSpec, vocabulary: Vocabulary) -> Segment:
+def check_segment(spec: SegmentSpec, vocabulary: Vocabulary) -> Segment:
+    """The segment with its checked tree; InvalidInput names the segment and what is wrong with it."""
     try:
         tree = compile_predicate(spec.predicate, vocabulary)
     except InvalidInput as error:

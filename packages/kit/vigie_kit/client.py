@@ -95,7 +95,9 @@ def _read(response: httpx.Response, answer: type[T]) -> T:
         problem = {}
     unknown = errors.Unavailable if response.status_code >= 500 else errors.VigieError
     kind = _BY_CODE.get(problem.get("code", ""), unknown)
-    raise kind(str(problem.get("detail") or f"{response.url} answered {response.status_code}"))
+    details = problem.get("details")
+    message = str(problem.get("detail") or f"{response.url} answered {response.status_code}")
+    raise kind(message, details=details if isinstance(details, dict) else None)
 
 
 def _decode(response: httpx.Response, answer: type[T]) -> T:

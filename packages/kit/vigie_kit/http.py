@@ -56,6 +56,7 @@ def problem(error: VigieError, status: int | None = None) -> JSONResponse:
         "code": error.code,
         "detail": error.message,
         "retryable": error.retryable,
+        **({"details": error.details} if error.details else {}),
     }
     return JSONResponse(body, status_code=status, media_type=PROBLEM)
 

@@ -5,25 +5,21 @@ The consumer, the sweep and the rebuild all end here, inside their transaction.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from vigie_contracts.features import FeatureSpec, FeatureTable
-from vigie_contracts.segments import Segment
 from vigie_tiles import kernel
 from vigie_tiles.layout import Layout
 
 from vigie_features import domain
+from vigie_features.definitions import Definitions, Standing
 from vigie_features.domain import Cause, Column, CustomerRead, StoredTile
 from vigie_features.store import CustomerState, Transaction
 
 
 class Assessor:
-    """Evaluates customers; `now_us` is the business clock."""
+    """Evaluates customers by the segments that stand in the transaction; `now_us` is the business clock."""
 
-    def __init__(
-        self, table: FeatureTable, layout: Layout, segments: Sequence[Segment], now_us: Callable[[], int]
-    ) -> None:
-        self.segments = segments
+    def __init__(self, layout: Layout, definitions: Definitions, now_us: Callable[[], int]) -> None:
         self._layout = layout
-        self._features: tuple[FeatureSpec, ...] = table.select(domain.features_of(segments))
+        self._definitions = definitions
         self._now_us = now_us
 
     def assess(
@@ -75,7 +71,8 @@ class Assessor:
         causes: Mapping[str, Cause],
         instants: Mapping[str, int],
     ) -> None:
-        after = dict(zip((row.customer_id for row in customers), self._memberships(customers), strict=True))
+        found = self._memberships(self._definitions.at(tx), customers)
+        after = dict(zip((row.customer_id for row in customers), found, strict=True))
         before = tx.memberships(list(causes))
         moves = [
             move
@@ -90,13 +87,13 @@ class Assessor:
         ]
         tx.save_moves(moves)
 
-    def _memberships(self, customers: Sequence[CustomerRead]) -> list[dict[str, int]]:
+    def _memberships(self, standing: Standing, customers: Sequence[CustomerRead]) -> list[dict[str, int]]:
         if not customers:
             return []
         blobs, instants = [row.blobs for row in customers], [row.t_us for row in customers]
-        matrix = kernel.finalise(self._layout, self._features, blobs, instants)
+        matrix = kernel.finalise(self._layout, standing.features, blobs, instants)
         columns = {
             feature.key: Column(matrix.values[:, number], matrix.valid[:, number])
-            for number, feature in enumerate(self._features)
+            for number, feature in enumerate(standing.features)
         }
-        return domain.memberships(self.segments, columns, len(customers))
+        return domain.memberships(standing.segments, columns, len(customers))

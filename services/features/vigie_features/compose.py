@@ -21,7 +21,10 @@ from vigie_tiles.layout import Layout
 from vigie_features.archive import Archive, Archivist
 from vigie_features.assessing import Assessor
 from vigie_features.consumer import Consumer
+from vigie_features.defining import Defining
+from vigie_features.definitions import Definitions
 from vigie_features.lag import StatusReport
+from vigie_features.previewing import Previewing
 from vigie_features.reading import Reading
 from vigie_features.rebuild import Rebuild
 from vigie_features.routes import internal_routes
@@ -40,13 +43,13 @@ def compose(settings: FeaturesSettings) -> Starlette:
     installed = installation.load(settings.data)
     clock = Clock(installed.clock)
     catalogue, table = Catalogue.load(settings.feature_repo), FeatureTable.load(settings.feature_repo)
-    definitions = [definition.key for definition in ChurnDefinition.load_all(settings.feature_repo)]
-    segments = SegmentTable.load(settings.feature_repo, table, definitions).without_scores
+    churn = [definition.key for definition in ChurnDefinition.load_all(settings.feature_repo)]
+    definitions = Definitions(SegmentTable.load(settings.feature_repo, table, churn), table)
     layout = Layout(table, installed.time_zone)
     store, log = Store(settings.data), SqliteLogReader(settings.data / LOG_FILE, LOG)
     store.create()
-    assessor = Assessor(table, layout, segments, clock.now_us)
-    rebuild = Rebuild(store, log, table, layout, segments, assessor, settings.batch_records)
+    assessor = Assessor(layout, definitions, clock.now_us)
+    rebuild = Rebuild(store, log, table, layout, definitions, assessor, settings.batch_records, clock.now_us)
     rebuild.prepare()
     writer = _writer(settings, store, log, layout, assessor, rebuild, clock)
     archive = Archive(settings.data / ARCHIVE)
@@ -70,9 +73,14 @@ def compose(settings: FeaturesSettings) -> Starlette:
         serving.close()
         store.close()
 
-    reading = Reading(store, catalogue, table, layout, segments, clock.now_us, lambda: writer.rebuilt, archive)
+    def is_rebuilt() -> bool:
+        return writer.rebuilt
+
+    reading = Reading(store, catalogue, table, layout, definitions, clock.now_us, is_rebuilt, archive)
+    previewing = Previewing(store, table, layout, definitions, clock.now_us, is_rebuilt)
+    defining = Defining(store, definitions, previewing, clock.now_us, is_rebuilt)
     return worker_app(
-        internal_routes(reading, lambda: status.report(workers)),
+        internal_routes(reading, previewing, defining, lambda: status.report(workers)),
         workers,
         settings.service_token,
         problems=lambda: {"tiles": None if writer.rebuilt else "the tiles are being rebuilt"},

@@ -19,9 +19,11 @@ from vigie_contracts.reads import (
     SegmentMembersRequest,
     SegmentRow,
     SegmentsAnswer,
+    SegmentVersionRow,
 )
 from vigie_contracts.scores import ReadPoint
-from vigie_contracts.segments import Segment
+from vigie_contracts.segmentation import HistoryAnswer, HistoryRequest, MigrationAnswer, MigrationRequest
+from vigie_contracts.segments import EXCLUSIVE_FAMILIES, SegmentSpec
 from vigie_contracts.subjects import Holdings, Place, Section, Subject, SubjectData
 from vigie_kit.holdings import readable
 from vigie_kit.sqlite_log import LANE
@@ -30,11 +32,13 @@ from vigie_tiles.layout import Layout
 
 from vigie_features import domain
 from vigie_features.archive import Archive
+from vigie_features.definitions import ASSESS_AFTER, Definitions, Standing, meaning
 from vigie_features.engagement import Engagement
 from vigie_features.store import PERSONS, SEGMENTS, TABLES, Snapshot, Store
 
 MOST_CUSTOMERS = 1_000
 MOST_MEMBERS = 1_000
+MOST_MOVES = 101
 
 
 class Reading:
@@ -46,7 +50,7 @@ class Reading:
         catalogue: Catalogue,
         table: FeatureTable,
         layout: Layout,
-        segments: Sequence[Segment],
+        definitions: Definitions,
         now_us: Callable[[], int],
         is_rebuilt: Callable[[], bool],
         archive: Archive,
@@ -56,7 +60,7 @@ class Reading:
         self._catalogue = catalogue
         self._table = table
         self._layout = layout
-        self._segments = segments
+        self._definitions = definitions
         self._now_us = now_us
         self._is_rebuilt = is_rebuilt
 
@@ -90,21 +94,8 @@ class Reading:
     def segments(self) -> SegmentsAnswer:
         """The segments without scores, with their sizes."""
         with self._store.snapshot() as snapshot:
-            sizes = snapshot.sizes()
-        return SegmentsAnswer(
-            segments=[
-                SegmentRow(
-                    key=segment.spec.key,
-                    name=segment.spec.name,
-                    family=segment.spec.family,
-                    definition=segment.definition,
-                    version=segment.spec.version,
-                    size=sizes.get(segment.spec.key, 0),
-                    because=segment.spec.because,
-                )
-                for segment in self._segments
-            ]
-        )
+            standing = self._definitions.at(snapshot)
+            return SegmentsAnswer(segments=[segment_row(one.spec, standing, snapshot) for one in standing.segments])
 
     def memberships(self, request: MembershipsRequest) -> MembershipsAnswer:
         """The standing memberships of customers, in the order asked for, by key."""
@@ -113,7 +104,7 @@ class Reading:
             found = snapshot.memberships(request.customer_ids)
         return MembershipsAnswer(
             memberships=[
-                MembershipRow(customer_id=customer_id, key=key, since_us=standing.since_us)
+                MembershipRow(customer_id=customer_id, key=key, since_us=standing.since_us, version=standing.version)
                 for customer_id in dict.fromkeys(request.customer_ids)
                 for key, standing in found.get(customer_id, {}).items()
             ]
@@ -123,11 +114,37 @@ class Reading:
         """Customers of a segment by id; NotFound for a segment that features does not evaluate."""
         if not 1 <= request.limit <= MOST_MEMBERS:
             raise InvalidInput(f"limit must lie between 1 and {MOST_MEMBERS}")
-        if request.key not in {segment.spec.key for segment in self._segments}:
-            raise NotFound(f"there is no segment {request.key!r} among those that features evaluates")
         with self._store.snapshot() as snapshot:
+            if self._definitions.at(snapshot).segment(request.key) is None:
+                raise NotFound(f"there is no segment {request.key!r} among those that features evaluates")
             rows = snapshot.members_of_segment(request.key, request.after, request.limit)
         return MembershipsAnswer(memberships=rows)
+
+    def segment_history(self, request: HistoryRequest) -> HistoryAnswer:
+        """What customers entered and left, newest first, in the order asked for."""
+        _check_count(request.customer_ids)
+        if not 1 <= request.limit <= MOST_MOVES:
+            raise InvalidInput(f"limit must lie between 1 and {MOST_MOVES}, not {request.limit}")
+        with self._store.snapshot() as snapshot:
+            asked = dict.fromkeys(request.customer_ids)
+            found = [snapshot.moves_of(customer_id, request.before, request.limit) for customer_id in asked]
+        return HistoryAnswer(moves=[move for moves in found for move in moves])
+
+    def migration(self, request: MigrationRequest) -> MigrationAnswer:
+        """Who went from which segment of a family to which between two instants, by the log of moves."""
+        if request.family not in EXCLUSIVE_FAMILIES:
+            named = ", ".join(sorted(EXCLUSIVE_FAMILIES))
+            raise InvalidInput(
+                f"in the family {request.family!r} a customer may be in several segments; name one of {named}"
+            )
+        if not request.from_us < request.to_us <= self._now_us():
+            raise InvalidInput("the first instant must lie before the second, and the second not after now")
+        with self._store.snapshot() as snapshot:
+            keys = _keys(self._definitions.at(snapshot), request.family)
+            cells = snapshot.migration(keys, request.from_us, request.to_us)
+        return MigrationAnswer(
+            family=request.family, from_us=request.from_us, to_us=request.to_us, keys=keys, cells=cells
+        )
 
     def holdings(self, subject: Subject) -> Holdings:
         """How much of a person lies in each place, and whether state and archive have come to a position."""
@@ -146,7 +163,7 @@ class Reading:
         with self._store.snapshot() as snapshot:
             sections = {table.name: table.section(snapshot.connection, ids) for table in TABLES}
             moves = snapshot.naming(SEGMENTS, subject.member_ids)
-        del sections["tiles"]
+        del sections["tiles"], sections["segment_moves"]
         values = zip(self._table.features, row.values, strict=True)
         sections["features"] = Section(
             what="The values computed from the person's acts, as of now.",
@@ -175,3 +192,34 @@ class Reading:
 def _check_count(customer_ids: Sequence[str]) -> None:
     if len(customer_ids) > MOST_CUSTOMERS:
         raise InvalidInput(f"at most {MOST_CUSTOMERS} customers at once, not {len(customer_ids)}")
+
+
+def segment_row(spec: SegmentSpec, standing: Standing, snapshot: Snapshot) -> SegmentRow:
+    """A segment that stands, with its size and versions."""
+    return SegmentRow(
+        key=spec.key,
+        name=spec.name,
+        family=spec.family,
+        definition=meaning(spec)[0],
+        version=spec.version,
+        size=snapshot.sizes().get(spec.key, 0),
+        because=spec.because,
+        versions=[
+            SegmentVersionRow(
+                version=one.spec.version,
+                definition=meaning(one.spec)[0],
+                family=one.spec.family,
+                made_by=one.made_by,
+                from_us=one.from_us,
+            )
+            for one in standing.versions.get(spec.key, [])
+        ],
+        evaluating=snapshot.setting(ASSESS_AFTER) is not None,
+    )
+
+
+def _keys(standing: Standing, family: str) -> list[str]:
+    """Keys that are, then keys that were in the family."""
+    now = [segment.spec.key for segment in standing.segments if segment.spec.family == family]
+    ever = [key for key, found in standing.versions.items() if any(one.spec.family == family for one in found)]
+    return list(dict.fromkeys([*now, *sorted(ever)]))

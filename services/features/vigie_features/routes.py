@@ -14,15 +14,26 @@ from vigie_contracts.reads import (
     MembershipsRequest,
     SegmentMembersRequest,
 )
+from vigie_contracts.segmentation import (
+    DefineRequest,
+    HistoryRequest,
+    MigrationRequest,
+    PreviewRequest,
+    RetireRequest,
+)
 from vigie_contracts.subjects import Subject
 from vigie_kit.http import StructResponse, decode
 
+from vigie_features.defining import Defining
+from vigie_features.previewing import Previewing
 from vigie_features.reading import Reading
 
 T = TypeVar("T")
 
 
-def internal_routes(reading: Reading, status: Callable[[], FeaturesStatus]) -> list[Route]:
+def internal_routes(
+    reading: Reading, previewing: Previewing, defining: Defining, status: Callable[[], FeaturesStatus]
+) -> list[Route]:
     """Everything below /internal."""
     return [
         _posted("/internal/read", FeaturesRequest, reading.features),
@@ -30,6 +41,11 @@ def internal_routes(reading: Reading, status: Callable[[], FeaturesStatus]) -> l
         _got("/internal/segments", reading.segments),
         _posted("/internal/memberships", MembershipsRequest, reading.memberships),
         _posted("/internal/segment-members", SegmentMembersRequest, reading.segment_members),
+        _posted("/internal/segment-history", HistoryRequest, reading.segment_history),
+        _posted("/internal/segment-migration", MigrationRequest, reading.migration),
+        _posted("/internal/segment-preview", PreviewRequest, previewing.preview),
+        _posted("/internal/segment-define", DefineRequest, defining.define),
+        _posted("/internal/segment-retire", RetireRequest, defining.retire),
         _posted("/internal/holdings", Subject, reading.holdings),
         _posted("/internal/subject", Subject, reading.subject),
         _got("/internal/catalogue", reading.catalogue),

@@ -6,13 +6,15 @@ Everything that a batch of events changes is written in one `Transaction`; the o
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
 from vigie_contracts.errors import Conflict, NotFound
-from vigie_contracts.events import Change, Cursor, SegmentMoved
+from vigie_contracts.events import Change, Cursor, Position, SegmentMoved
 from vigie_contracts.reads import MembershipRow
+from vigie_contracts.segmentation import MigrationCell, MoveRow
+from vigie_contracts.segments import SegmentSpec
 from vigie_contracts.subjects import Place
 from vigie_kit.database import erasing as overwriting
 from vigie_kit.database import execute_many, open_engine, reading, scrub, transaction
@@ -30,15 +32,28 @@ _OWN_TABLES = (
     " since_us INTEGER NOT NULL, PRIMARY KEY (customer_id, key)) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS memberships_by_key ON memberships (key, customer_id)",
     "CREATE TABLE IF NOT EXISTS segment_sizes (key TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS segment_moves (number INTEGER PRIMARY KEY, customer_id TEXT NOT NULL,"
+    " key TEXT NOT NULL, version INTEGER NOT NULL, entered INTEGER NOT NULL, at_us INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS segment_moves_by_customer ON segment_moves (customer_id, number)",
+    "CREATE INDEX IF NOT EXISTS segment_moves_by_key ON segment_moves (key, at_us)",
+    "CREATE TABLE IF NOT EXISTS segment_definitions (key TEXT NOT NULL, version INTEGER NOT NULL, body BLOB NOT NULL,"
+    " made_by TEXT NOT NULL, from_us INTEGER NOT NULL, retired_us INTEGER, PRIMARY KEY (key, version)) WITHOUT ROWID",
 )
+_INDEX_MOVES = f"""INSERT INTO segment_moves
+    SELECT number, json_extract(said, '$.customer_id'), json_extract(said, '$.key'), json_extract(said, '$.version'),
+        json_extract(said, '$.entered'), json_extract(said, '$.at_us')
+    FROM (SELECT number, CAST(payload AS TEXT) AS said FROM log_{SEGMENTS}
+        WHERE number > (SELECT coalesce(max(number), 0) FROM segment_moves) AND length(payload) > 0)"""
+"""What the log holds and its index does not: written before there was one."""
 PERSONS = "members"
 TABLES = (
     Table("tiles", "member_id", PERSONS, "What features are computed from: counts, sums and days, no single event."),
     Table("members", "member_id", PERSONS, "Which of the person's ids are one customer."),
     Table("customers", "customer_id", PERSONS, "When the person's features move next without an event."),
     Table("memberships", "customer_id", PERSONS, "The segments that the person is in."),
+    Table("segment_moves", "customer_id", PERSONS, "The segments that the person entered and left."),
 )
-WITHOUT_PERSONS = frozenset({"segment_sizes", "applied", "installation"})
+WITHOUT_PERSONS = frozenset({"segment_sizes", "segment_definitions", "applied", "installation"})
 """Counts and settings. The logs name persons; `Snapshot.naming` finds them there."""
 LOG_ERASED = "records emptied, numbers kept"
 _AMONG = "IN (SELECT value FROM json_each(?))"
@@ -57,6 +72,18 @@ class Membership(NamedTuple):
 
     version: int
     since_us: int
+
+
+class Definition(NamedTuple):
+    """A version of a segment, as it was declared; `retired_us` when the API took it back."""
+
+    spec: SegmentSpec
+    made_by: Literal["file", "api"]
+    from_us: int
+    retired_us: int | None = None
+
+
+_SPEC = msgspec.json.Decoder(SegmentSpec)
 
 
 class _Owned(msgspec.Struct, frozen=True):
@@ -158,11 +185,55 @@ class Snapshot:
     def members_of_segment(self, key: str, after: str | None, limit: int) -> list[MembershipRow]:
         """Customers of a segment by id, after one."""
         rows = self._rows(
-            "SELECT customer_id, key, since_us FROM memberships WHERE key = ? AND customer_id > ?"
+            "SELECT customer_id, key, since_us, version FROM memberships WHERE key = ? AND customer_id > ?"
             " ORDER BY customer_id LIMIT ?",
             (key, after or "", limit),
         )
-        return [MembershipRow(customer_id=row[0], key=row[1], since_us=row[2]) for row in rows]
+        return [MembershipRow(customer_id=row[0], key=row[1], since_us=row[2], version=row[3]) for row in rows]
+
+    def with_state_after(self, customer_id: str, limit: int) -> list[str]:
+        """Customers with state, by id, after one."""
+        rows = self._rows(
+            "SELECT customer_id FROM customers WHERE customer_id > ? ORDER BY customer_id LIMIT ?", (customer_id, limit)
+        )
+        return [row[0] for row in rows]
+
+    def population(self) -> int:
+        """How many customers have state."""
+        return int(self._rows("SELECT count(*) FROM customers")[0][0])
+
+    def standing_among(self, customer_ids: Collection[str]) -> dict[str, int]:
+        """How many of these customers are in each segment."""
+        sql = f"SELECT key, count(*) FROM memberships WHERE customer_id {_AMONG} GROUP BY key"
+        return dict(self._rows(sql, (_json(customer_ids),)))
+
+    def definitions(self) -> list[Definition]:
+        """Every version of every segment that ever stood, in the order they were made."""
+        rows = self._rows(
+            "SELECT body, made_by, from_us, retired_us FROM segment_definitions ORDER BY from_us, key, version"
+        )
+        return [Definition(_SPEC.decode(row[0]), *row[1:]) for row in rows]
+
+    def moves_of(self, customer_id: str, before: int | None, limit: int) -> list[MoveRow]:
+        """What a customer entered and left, newest first, at numbers below one."""
+        rows = self._rows(
+            "SELECT number, key, version, entered, at_us FROM segment_moves WHERE customer_id = ? AND number < ?"
+            " ORDER BY number DESC LIMIT ?",
+            (customer_id, before if before is not None else 2**62, limit),
+        )
+        return [
+            MoveRow(
+                number=row[0], customer_id=customer_id, key=row[1], version=row[2], entered=bool(row[3]), at_us=row[4]
+            )
+            for row in rows
+        ]
+
+    def migration(self, keys: Collection[str], from_us: int, to_us: int) -> list[MigrationCell]:
+        """How many customers went from which of these segments to which between two instants."""
+        asked = (_json(keys), from_us, _json(keys), _json(keys), to_us, _json(keys))
+        return [
+            MigrationCell(from_key=row[0], to_key=row[1], customers=row[2]) for row in self._rows(_MIGRATION, asked)
+        ]
 
     def sizes(self) -> dict[str, int]:
         """Customers in each segment."""
@@ -217,6 +288,21 @@ _KNOWN_AFTER = (
     _MAPPED_AFTER,
     "SELECT DISTINCT customer_id FROM memberships WHERE customer_id > ? ORDER BY customer_id LIMIT ?",
 )
+
+
+_STANDING_AT = f"""SELECT customer_id, key FROM
+    (SELECT moves.customer_id, moves.key, moves.entered, max(moves.number) FROM segment_moves AS moves
+        JOIN (SELECT customer_id, max(number) AS last FROM segment_moves WHERE key {_AMONG} AND at_us <= ?
+            GROUP BY customer_id) AS cut
+        ON moves.customer_id = cut.customer_id AND moves.number <= cut.last
+        WHERE moves.key {_AMONG} GROUP BY moves.customer_id, moves.key)
+    WHERE entered"""
+"""Each customer's records up to the last that is not after an instant; SQLite takes `entered` from the row of `max`."""
+_MIGRATION = f"""WITH earlier AS MATERIALIZED ({_STANDING_AT}), later AS MATERIALIZED ({_STANDING_AT})
+    SELECT from_key, to_key, count(*) FROM
+        (SELECT earlier.key AS from_key, later.key AS to_key FROM earlier LEFT JOIN later USING (customer_id)
+        UNION ALL SELECT NULL, key FROM later WHERE customer_id NOT IN (SELECT customer_id FROM earlier))
+    GROUP BY from_key, to_key ORDER BY from_key, to_key"""
 
 
 class Transaction(Snapshot):
@@ -311,16 +397,34 @@ class Transaction(Snapshot):
             " ON CONFLICT (key) DO UPDATE SET size = size + excluded.size",
             sorted(differences.items()),
         )
-        self._append(SEGMENTS, moves)
+        numbers = [position.number for position in self._append(SEGMENTS, moves)]
+        execute_many(
+            self._connection,
+            "INSERT INTO segment_moves (number, customer_id, key, version, entered, at_us) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (number, move.customer_id, move.key, move.version, move.entered, move.at_us)
+                for number, move in zip(numbers, moves, strict=True)
+            ],
+        )
+
+    def save_definition(self, definition: Definition) -> None:
+        """Add a version of a segment, or replace it (its texts, or that it was retired)."""
+        spec, body = definition.spec, msgspec.json.encode(definition.spec)
+        self._run(
+            "INSERT OR REPLACE INTO segment_definitions (key, version, body, made_by, from_us, retired_us)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (spec.key, spec.version, body, definition.made_by, definition.from_us, definition.retired_us),
+        )
 
     def append_changes(self, found: Sequence[Change]) -> None:
         """Append to the log "changes"."""
         self._append(CHANGES, found)
 
-    def _append(self, log: str, records: Sequence[Change] | Sequence[SegmentMoved]) -> None:
+    def _append(self, log: str, records: Sequence[Change] | Sequence[SegmentMoved]) -> list[Position]:
         hit("features.before_append")
-        SqliteLogWriter(log).append(self._connection, [msgspec.json.encode(record) for record in records])
+        found = SqliteLogWriter(log).append(self._connection, [msgspec.json.encode(record) for record in records])
         hit("features.after_append")
+        return found
 
     def _run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         self._connection.exec_driver_sql(sql, tuple(parameters))
@@ -340,6 +444,7 @@ class Store:
                 connection.exec_driver_sql(statement)
             for log in (CHANGES, SEGMENTS):
                 SqliteLogWriter(log).create(connection)
+            connection.exec_driver_sql(_INDEX_MOVES)
             connection.exec_driver_sql("INSERT OR IGNORE INTO applied (lane, number) VALUES (?, 0)", (LANE,))
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The one writer: rebuild first, then consume and sweep in turns, so that no two writers ever meet."""
+"""The one writer: rebuild first, then consume, walk and sweep in turns, so that no two writers ever meet."""
 
 from collections.abc import Callable
 
@@ -39,10 +39,11 @@ class Writer:
                 return True
             self._notify()
         consumed = self._consumer.step()
+        walked = self._rebuild.walk()
         swept_all = self._sweep()
-        if consumed or not swept_all:
+        if consumed or walked or not swept_all:
             self._notify()
-        return consumed or not swept_all
+        return consumed or walked or not swept_all
 
     def _sweep(self) -> bool:
         """A page when it is time; True when nobody who is due is left waiting."""

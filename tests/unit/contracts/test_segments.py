@@ -1,5 +1,6 @@
 """The predicate language: text and tree, what null means, and errors that point at the place and suggest."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,14 @@ from vigie_contracts.segments import (
     Value,
     Vocabulary,
     compile_predicate,
+    decode_tree,
+    encode_tree,
     evaluate,
     features_used,
     format_predicate,
     needs_scores,
     parse,
+    read_definition,
     scores_used,
 )
 
@@ -69,6 +73,36 @@ trees = st.recursive(
 @given(trees)
 def test_a_formatted_tree_parses_back_to_itself(tree: Node) -> None:
     assert parse(format_predicate(tree)) == tree
+
+
+@given(trees)
+def test_a_tree_in_json_is_read_back_as_itself(tree: Node) -> None:
+    assert decode_tree(encode_tree(tree)) == tree
+    assert parse(read_definition(encode_tree(tree).decode())) == tree
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"type":"comparison","subject":"logins","operator":"=","value":1}', "Invalid enum value '='"),
+        ('{"type":"comparison","subject":"logins == 1 or logins","operator":"==","value":2}', "no name of a feature"),
+        ('{"type":"one_of","subject":"logins","values":[]}', "expected a number or a text in quotes"),
+        ('{"type":"or","operands":[{"type":"and","operands":[]},{"type":"and","operands":[]}]}', "expected the name"),
+        ('{"type":"is_null","subject":"logins","negate":true}', "unknown field `negate`"),
+        ('{"type":"is_null"', "truncated"),
+        ('{"type":"not","operand":' * 300 + '{"type":"is_null","subject":"a"}' + "}" * 300, "levels"),
+        (" " * 20_001, "at most 20000 characters"),
+    ],
+)
+def test_json_that_is_no_predicate_is_refused_in_words(body: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(words)):
+        decode_tree(body)
+
+
+def test_nested_operands_of_a_tree_are_flattened_as_the_text_would_be() -> None:
+    inner = Comparison("logins", "==", 1)
+    nested = And((And((inner, IsNull("recency"))), And((inner,))))
+    assert decode_tree(encode_tree(nested)) == And((inner, IsNull("recency"), inner))
 
 
 @given(st.text(max_size=60))
@@ -172,7 +206,10 @@ def test_bands_are_ordered_from_low_to_critical() -> None:
         ('churn.closure.band == "high"', 22, "it has LOW, MEDIUM, HIGH, CRITICAL"),
         ("churn.other.probability > 0.1", 0, "nothing is called 'churn.other.probability'"),
         ("logins == null", 10, "write `is null`"),
-        ("logins = 1", 7, "'=' does not belong here"),
+        ("logins = 1", 7, "'=' does not belong here; write `==`"),
+        ("logins == 1 AND recency == 2", 12, "expected `and`, `or` or the end, not 'AND'; write `and`"),
+        ("logins == 1 && recency == 2", 12, "'&' does not belong here; write `and`"),
+        ("logins", 6, "expected a comparison after logins (== != < <= > >=, in, not in, is null, is not null)"),
         ("(logins == 1", 12, "expected ')' before the end"),
         ("logins == 1 recency == 2", 12, "expected `and`, `or` or the end, not 'recency'"),
         ("logins in ()", 11, "expected a number or a text in quotes, not ')'"),

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from vigie_contracts.events import LogRecord
+from vigie_contracts.segments import SegmentTable
 from vigie_features.assessing import Assessor
 from vigie_features.consumer import Consumer
+from vigie_features.definitions import Definitions
 from vigie_features.domain import customer_reads
 from vigie_features.rebuild import Rebuild
 from vigie_features.store import Store
@@ -20,17 +22,21 @@ Vectors = dict[str, tuple[int | None, ...]]
 class FeatureState:
     """A store, its consumer and its sweep."""
 
-    def __init__(self, data: Path, *, batch_records: int = 50, page: int = 5) -> None:
+    def __init__(
+        self, data: Path, *, batch_records: int = 50, page: int = 5, declared: SegmentTable = SEGMENTS
+    ) -> None:
         self.now_us = NOW_US
         self.log = EventsLog(data)
         self.store = Store(data)
         self.store.create()
         reader = SqliteLogReader(self.log.path, "events")
-        segments = SEGMENTS.without_scores
-        assessor = Assessor(TABLE, LAYOUT, segments, lambda: self.now_us)
+        self.definitions = Definitions(declared, TABLE)
+        assessor = Assessor(LAYOUT, self.definitions, lambda: self.now_us)
         self.consumer = Consumer(self.store, reader, LAYOUT, assessor, batch_records)
         self.sweeper = Sweeper(self.store, assessor, page, lambda: self.now_us)
-        self.rebuild = Rebuild(self.store, reader, TABLE, LAYOUT, segments, assessor, batch_records)
+        self.rebuild = Rebuild(
+            self.store, reader, TABLE, LAYOUT, self.definitions, assessor, batch_records, lambda: self.now_us
+        )
         self.rebuild.prepare()
 
     def consume(self, found: list[LogRecord]) -> None:

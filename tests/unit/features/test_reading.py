@@ -10,7 +10,7 @@ from vigie_features.reading import Reading
 from vigie_tiles.reader import TileReader
 
 from tests.unit.features.features_state import FeatureState
-from tests.unit.features.features_world import CATALOGUE, LAYOUT, NOW_US, SEGMENTS, TABLE, records
+from tests.unit.features.features_world import CATALOGUE, LAYOUT, NOW_US, TABLE, records
 
 
 def reading(state: FeatureState, *, is_rebuilt: bool = True) -> Reading:
@@ -19,7 +19,7 @@ def reading(state: FeatureState, *, is_rebuilt: bool = True) -> Reading:
         CATALOGUE,
         TABLE,
         LAYOUT,
-        SEGMENTS.without_scores,
+        state.definitions,
         lambda: state.now_us,
         lambda: is_rebuilt,
         Archive(state.store.path.parent / "archive"),

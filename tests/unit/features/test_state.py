@@ -8,7 +8,7 @@ import pytest
 from vigie_contracts.errors import Conflict
 from vigie_contracts.events import Change, Event, LogRecord, MapChanged, MapMove, Position, SegmentMoved
 from vigie_contracts.instants import DAY_US, HOUR_US
-from vigie_contracts.segments import evaluate
+from vigie_contracts.segments import EXCLUSIVE_FAMILIES, evaluate
 from vigie_features import engagement
 from vigie_features.domain import customer_reads
 from vigie_features.store import CHANGES, DUE, SEGMENTS, Snapshot
@@ -38,13 +38,16 @@ def standing(state: FeatureState) -> dict[str, set[str]]:
 
 
 def expected_segments(state: FeatureState) -> dict[str, set[str]]:
-    """By the contract's evaluation of single customers, the first of the support models only."""
+    """By the contract's evaluation of single customers, the first only of each exclusive family."""
     found: dict[str, set[str]] = {}
     for customer_id, vector in state.vectors(state.now_us).items():
         values = dict(zip(TABLE.by_key, vector, strict=True))
-        holding = [segment.spec for segment in DECLARED.without_scores if evaluate(segment.tree, values)]
-        support = [spec.key for spec in holding if spec.family == "support_model"]
-        found[customer_id] = {spec.key for spec in holding if spec.family != "support_model"} | {support[0]}
+        taken: set[str] = set()
+        found[customer_id] = set()
+        for spec in (segment.spec for segment in DECLARED.without_scores if evaluate(segment.tree, values)):
+            if spec.family not in taken:
+                found[customer_id].add(spec.key)
+            taken |= {spec.family} & EXCLUSIVE_FAMILIES
     return found
 
 
