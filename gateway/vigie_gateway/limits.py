@@ -29,6 +29,8 @@ MOST_DEPTH = 12
 MOST_ALIASES = 30
 MOST_COST = 20_000
 DEFAULT_FIRST = 20
+_LISTS = frozenset({"customers", "segments", "timeline", "scoreHistory", "members", "segmentHistory", "segmentPreview"})
+"""Fields whose `first` is `DEFAULT_FIRST` when it is not given."""
 BUCKET_SIZE = 200_000
 REFILL_PER_SECOND = 20_000
 CACHED_DOCUMENTS = 128
@@ -119,7 +121,7 @@ def _first(node: FieldNode, variables: Mapping[str, Any]) -> int:
             if isinstance(value, VariableNode):
                 given = variables.get(value.name.value, DEFAULT_FIRST)
                 return max(1, given) if isinstance(given, int) else DEFAULT_FIRST
-    return DEFAULT_FIRST if node.name.value in ("customers", "segments", "timeline", "scoreHistory", "members") else 1
+    return DEFAULT_FIRST if node.name.value in _LISTS else 1
 
 
 EXTENSIONS: list[Any] = [

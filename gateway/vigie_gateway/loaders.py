@@ -8,6 +8,7 @@ from strawberry.dataloader import DataLoader
 from vigie_contracts import reads
 from vigie_contracts.offers import Decision, Offer
 from vigie_contracts.reads import CustomerRow, EngagementRow, MembershipRow, SegmentRow, StandingScore
+from vigie_contracts.segmentation import HistoryAnswer, HistoryRequest, MoveRow
 
 from vigie_gateway.services import Services
 
@@ -31,6 +32,7 @@ class Loaders:
         self.decisions: DataLoader[tuple[str, str | None], Decision | None] = loader(self._decisions)
         self.memberships: DataLoader[tuple[str, str], list[MembershipRow]] = loader(self._memberships)
         self.segments: DataLoader[str, list[SegmentRow]] = loader(self._segments)
+        self.segment_history: DataLoader[tuple[str, int, int | None], list[MoveRow]] = loader(self._segment_history)
         self.offers: DataLoader[str, dict[str, Offer]] = loader(self._offers)
 
     async def _customers(self, ids: list[str]) -> list[CustomerRow | None]:
@@ -74,6 +76,17 @@ class Loaders:
 
     async def _segments(self, services: list[str]) -> list[list[SegmentRow]]:
         return [await self._services.segments(service) for service in services]
+
+    async def _segment_history(self, keys: list[tuple[str, int, int | None]]) -> list[list[MoveRow]]:
+        """One call for each (limit, before) that is asked for: pages of several customers are one."""
+        found: dict[tuple[str, int, int | None], list[MoveRow]] = defaultdict(list)
+        for limit, before in dict.fromkeys((limit, before) for _, limit, before in keys):
+            ids = _distinct([customer for customer, *page in keys if page == [limit, before]])
+            request = HistoryRequest(customer_ids=ids, before=before, limit=limit)
+            answer = await self._services.post("features", "/internal/segment-history", request, HistoryAnswer)
+            for row in answer.moves:
+                found[row.customer_id, limit, before].append(row)
+        return [found[key] for key in keys]
 
     async def _offers(self, keys: list[str]) -> list[dict[str, Offer]]:
         answer = await self._services.get("scoring", "/internal/offers", reads.OffersAnswer)

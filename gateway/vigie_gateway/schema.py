@@ -11,7 +11,7 @@ from strawberry.extensions import DisableIntrospection
 from strawberry.schema.config import StrawberryConfig
 
 from vigie_gateway.graph.customer import Customer, Segment
-from vigie_gateway.graph.errors import FieldError
+from vigie_gateway.graph.errors import DefinitionError, FieldError
 from vigie_gateway.graph.mutation import Mutation
 from vigie_gateway.graph.query import Query
 from vigie_gateway.graph.scalars import SCALARS
@@ -43,6 +43,7 @@ def make_schema(*, introspection: bool = True) -> strawberry.Schema:
             OfferEvent,
             ScoreEvent,
             FieldError,
+            DefinitionError,
         ],
         extensions=extensions,
         config=StrawberryConfig(scalar_map=SCALARS),

@@ -6,6 +6,7 @@ from enum import Enum
 import strawberry
 from vigie_contracts import reads
 from vigie_contracts.reads import CustomerRow, EngagementRow, MembershipRow, SegmentRow
+from vigie_contracts.segmentation import MoveRow
 
 from vigie_gateway.graph import churn, offers, profile
 from vigie_gateway.graph import timeline as happened
@@ -19,6 +20,7 @@ from vigie_gateway.identifiers import to_global
 
 SUPPORT_FAMILY = "support_model"
 MEMBER_KIND = "members"
+HISTORY = "segment_history"
 
 
 @strawberry.enum(description="How a customer is looked after.")
@@ -69,6 +71,14 @@ class Node:
     id: strawberry.ID = strawberry.field(description="Global id.")
 
 
+@strawberry.type(description="A definition that a segment has or had.")
+class SegmentVersion:
+    version: int = strawberry.field(description="Its number; a number means one definition for ever.")
+    definition: str = strawberry.field(description="The rule.")
+    since: datetime = strawberry.field(description="When it was made, or first seen in the file.")
+    made_by: str = strawberry.field(description="`file` (segments.toml) or `api` (the graph and the command line).")
+
+
 @strawberry.type(description="A named, versioned rule that customers enter and leave.")
 class Segment(Node):
     key: str = strawberry.field(description="Its key.")
@@ -76,6 +86,10 @@ class Segment(Node):
     definition: str = strawberry.field(description="The rule.")
     version: int = strawberry.field(description="Rises with every change of the rule.")
     size: int | None = strawberry.field(description="Customers in it now.")
+    evaluating: bool = strawberry.field(description="Whether everybody is being looked at; the size still moves.")
+    versions: list[SegmentVersion] = strawberry.field(
+        description="Newest first; empty for a segment that names scores."
+    )
     names: strawberry.Private[dict[str, str]]
     service: strawberry.Private[str]
 
@@ -95,13 +109,26 @@ class Segment(Node):
         )
         rows = answer.memberships
         pairs = [(cursors.write(MEMBER_KIND, row.customer_id), row.customer_id) for row in rows[:first]]
-        return customer_page(pairs, has_next=len(rows) > first, has_previous=after is not None, total=self.size)
+        page = customer_page(pairs, has_next=len(rows) > first, has_previous=after is not None, total=self.size)
+        for edge, row in zip(page.edges, rows, strict=False):
+            edge.since = instant(row.since_us)
+        return page
 
 
 @strawberry.type(description="A customer's place in a segment.")
 class SegmentMembership:
     segment: Segment = strawberry.field(description="The segment.")
     since: datetime = strawberry.field(description="Since when.")
+    version: int | None = strawberry.field(description="The definition's version; null for one that names scores.")
+
+
+@strawberry.type(description="A customer entered or left a segment.")
+class SegmentMove:
+    key: str = strawberry.field(description="The segment's key.")
+    segment: Segment | None = strawberry.field(description="The segment; null when it is retired.")
+    version: int = strawberry.field(description="Which version of its definition.")
+    entered: bool = strawberry.field(description="True: entered, false: left.")
+    at: datetime = strawberry.field(description="When.")
 
 
 @strawberry.type(description="A customer: one person behind all identities that were joined.")
@@ -141,10 +168,24 @@ class Customer(Node):
             reached = cursors.read("memberships", after)
             found = [pair for pair in found if pair[0].key > reached]
         pairs = [
-            (cursors.write("memberships", row.key), SegmentMembership(segment=segment, since=instant(row.since_us)))
+            (
+                cursors.write("memberships", row.key),
+                SegmentMembership(segment=segment, since=instant(row.since_us), version=row.version),
+            )
             for row, segment in found[:first]
         ]
         return connection(pairs, has_next=len(found) > first, has_previous=after is not None)
+
+    @strawberry.field(description="Segments entered and left, newest first; those that name scores are not told.")
+    async def segment_history(
+        self, info: Info, first: int = 20, after: Cursor | None = None
+    ) -> Connection[SegmentMove] | None:
+        first, cursors = checked_first(first), info.context.cursors
+        before = cursors.read(HISTORY, after) if after else None
+        rows = await info.context.loaders.segment_history.load((self.customer_id, first + 1, before))
+        known = {one.key: one for one in await feature_segments(info)} if rows else {}
+        pairs = [(cursors.write(HISTORY, row.number), _move(row, known.get(row.key))) for row in rows[:first]]
+        return connection(pairs, has_next=len(rows) > first, has_previous=after is not None)
 
     @strawberry.field(description="How the customer is looked after.")
     async def support_model(self, info: Info) -> SupportModel | None:
@@ -211,6 +252,7 @@ class CustomerConnection:
 class CustomerEdge:
     cursor: Cursor = strawberry.field(description="Its place.")
     node: Customer = strawberry.field(description="The customer.")
+    since: datetime | None = strawberry.field(default=None, description="Since when, among a segment's members.")
 
 
 def customer(customer_id: str) -> Customer:
@@ -236,6 +278,13 @@ def segment(row: SegmentRow, service: str) -> Segment:
         definition=row.definition,
         version=row.version,
         size=row.size,
+        evaluating=row.evaluating,
+        versions=[
+            SegmentVersion(
+                version=one.version, definition=one.definition, since=instant(one.from_us), made_by=one.made_by
+            )
+            for one in row.versions
+        ],
         names=row.name,
         service=service,
     )
@@ -251,6 +300,11 @@ async def all_segments(info: Info) -> list[Segment]:
     return sorted(found, key=lambda one: one.key)
 
 
+async def feature_segments(info: Info) -> list[Segment]:
+    """The segments that features evaluates, in the order in which they are tried."""
+    return [segment(row, "features") for row in await info.context.loaders.segments.load("features")]
+
+
 async def memberships(info: Info, customer_id: str) -> list[tuple[MembershipRow, Segment]]:
     """A customer's memberships with their segments."""
     known = {one.key: one for one in await all_segments(info)}
@@ -260,6 +314,10 @@ async def memberships(info: Info, customer_id: str) -> list[tuple[MembershipRow,
         for row in await info.context.loaders.memberships.load((service, customer_id))
     ]
     return [(row, known[row.key]) for row in rows if row.key in known]
+
+
+def _move(row: MoveRow, segment: Segment | None) -> SegmentMove:
+    return SegmentMove(key=row.key, segment=segment, version=row.version, entered=row.entered, at=instant(row.at_us))
 
 
 def _engagement(row: EngagementRow, window: Window) -> Engagement:

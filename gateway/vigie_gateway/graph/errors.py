@@ -28,7 +28,17 @@ class FieldError(UserError):
     pass
 
 
+@strawberry.type(description="A definition is wrong at a place.")
+class DefinitionError(UserError):
+    position: int = strawberry.field(description="The character it begins at, from 0.")
+    suggestions: list[str] = strawberry.field(description="Near names, best first.")
+
+
 def errors_of(error: VigieError, path: str) -> list[UserError]:
     """An error as the `errors` of a payload; UNAVAILABLE for one that callers cannot mend."""
     code = ErrorCode(error.code) if error.code in ErrorCode.__members__ else ErrorCode.UNAVAILABLE
+    position = error.details.get("position")
+    if position is not None:
+        near = list(error.details.get("suggestions", []))
+        return [DefinitionError(code=code, message=error.message, path=[path], position=position, suggestions=near)]
     return [FieldError(code=code, message=error.message, path=[path])]

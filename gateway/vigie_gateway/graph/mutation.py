@@ -12,6 +12,7 @@ from vigie_gateway.graph.churn import ChurnAssessment
 from vigie_gateway.graph.errors import UserError, errors_of
 from vigie_gateway.graph.quarantine import QuarantineMutation
 from vigie_gateway.graph.scalars import Info
+from vigie_gateway.graph.segments import SegmentMutation
 from vigie_gateway.graph.sources import SourceMutation
 from vigie_gateway.identifiers import local_id
 
@@ -35,7 +36,7 @@ class CustomerScoreRefreshPayload:
 
 
 @strawberry.type(description="Writes.")
-class Mutation(QuarantineMutation, SourceMutation):
+class Mutation(QuarantineMutation, SegmentMutation, SourceMutation):
     @strawberry.mutation(description="Have a customer scored again soon. The same key asks once.")
     async def customer_score_refresh(
         self, info: Info, id: strawberry.ID, idempotency_key: str | None = None

@@ -25,6 +25,7 @@ from vigie_gateway.graph.offers import Offer, offer
 from vigie_gateway.graph.paging import Connection, checked_first, connection
 from vigie_gateway.graph.quarantine import QuarantineQuery
 from vigie_gateway.graph.scalars import Cursor, Info, Locale
+from vigie_gateway.graph.segments import SegmentQuery
 from vigie_gateway.graph.sources import SourceQuery
 from vigie_gateway.identifiers import from_global, local_id
 
@@ -97,7 +98,7 @@ class RateLimit:
 
 
 @strawberry.type(description="Reads.")
-class Query(FeatureQuery, QuarantineQuery, SourceQuery):
+class Query(FeatureQuery, QuarantineQuery, SegmentQuery, SourceQuery):
     @strawberry.field(description="What became of an event, by its source's id.")
     async def receipt(self, info: Info, event_id: str) -> EventReceipt | None:
         return await receipt_of(info, event_id)
@@ -178,7 +179,11 @@ class Query(FeatureQuery, QuarantineQuery, SourceQuery):
 
     @strawberry.field(description="Who is asking.")
     def viewer(self) -> Viewer:
-        return Viewer(client_name="api-token", scopes=["customer:read", "score:read", "score:write"], locale=Locale.EN)
+        return Viewer(
+            client_name="api-token",
+            scopes=["customer:read", "score:read", "score:write", "segment:write"],
+            locale=Locale.EN,
+        )
 
     @strawberry.field(description="The client's budget.")
     def rate_limit(self, info: Info) -> RateLimit:

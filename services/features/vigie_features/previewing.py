@@ -1,12 +1,13 @@
 """Whom a definition would hold for, before it is saved: everybody's features now, in one snapshot, within a time."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from vigie_contracts.errors import InvalidInput, Unavailable
+from vigie_contracts.errors import InvalidInput, LimitExceeded, Unavailable
 from vigie_contracts.features import FeatureTable
 from vigie_contracts.segmentation import OverlapRow, PreviewAnswer, PreviewRequest
 from vigie_contracts.segments import (
@@ -30,6 +31,7 @@ from vigie_features.store import Snapshot, Store
 PAGE = 2_000
 MOST_LISTED = 100
 BUDGET_SECONDS = 5.0
+MOST_AT_ONCE = 2
 
 
 @dataclass
@@ -65,9 +67,13 @@ class Previewing:
         self._is_rebuilt = is_rebuilt
         self._budget_seconds = budget_seconds
         self._system_seconds = system_seconds
+        self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
 
     def preview(self, request: PreviewRequest) -> PreviewAnswer:
-        """InvalidInput says what is wrong with the definition, and where. At least one page is always looked at."""
+        """InvalidInput says what is wrong with the definition, and where. At least one page is always looked at.
+
+        LimitExceeded while two others are being computed: each takes a core from the folding of events.
+        """
         if not 1 <= request.limit <= MOST_LISTED:
             raise InvalidInput(f"limit must lie between 1 and {MOST_LISTED}, not {request.limit}")
         text = read_definition(request.definition)
@@ -76,6 +82,14 @@ class Previewing:
             raise InvalidInput("a definition that names scores is evaluated by scoring and cannot be previewed")
         if not self._is_rebuilt():
             raise Unavailable("the tiles are being rebuilt because the feature table changed; try again shortly")
+        if not self._places.acquire(blocking=False):
+            raise LimitExceeded(f"{MOST_AT_ONCE} previews are being computed; try again in a few seconds")
+        try:
+            return self._preview(request, text, tree)
+        finally:
+            self._places.release()
+
+    def _preview(self, request: PreviewRequest, text: str, tree: Node) -> PreviewAnswer:
         now_us = self._now_us()
         with self._store.snapshot() as snapshot:
             found = self._walk(snapshot, tree, request, now_us)

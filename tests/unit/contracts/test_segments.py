@@ -11,6 +11,7 @@ from vigie_contracts.features import FeatureSpec, FeatureTable
 from vigie_contracts.scores import BANDS
 from vigie_contracts.segments import (
     ALWAYS,
+    EXCLUSIVE_FAMILIES,
     And,
     Comparison,
     IsNull,
@@ -265,12 +266,20 @@ def test_the_shipped_segments_cover_every_family(feature_repo: Path) -> None:
         "psychographic",
         "transactional",
         "life_cycle",
+        "value_tier",
         "support_model",
     }
     assert len(table.segments) >= 12
     assert len(table.with_scores) == 3
-    support = [segment.spec.key for segment in table.segments if segment.spec.family == "support_model"]
-    assert support == ["dedicated_adviser", "branch_and_phone", "digital", "hybrid"]
+    exclusive = {
+        family: [segment.spec.key for segment in table.segments if segment.spec.family == family]
+        for family in EXCLUSIVE_FAMILIES
+    }
+    assert exclusive == {
+        "life_cycle": ["onboarding", "prospect", "lapsed", "dormant", "declining", "growing", "established"],
+        "value_tier": ["tier_private", "tier_affluent", "tier_core", "tier_basic"],
+        "support_model": ["dedicated_adviser", "branch_and_phone", "digital", "hybrid"],
+    }
     assert all(segment.spec.because.keys() == {"en", "fr"} for segment in table.segments)
 
 

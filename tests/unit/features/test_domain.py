@@ -1,5 +1,7 @@
 """What batches mean, and predicates over many customers at once: the same as over one."""
 
+from collections import Counter
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,14 +42,18 @@ def test_a_predicate_over_many_customers_says_what_it_says_of_each(
 
 
 @given(st.lists(st.tuples(*[st.none() | st.integers(0, 60)] * len(TABLE.features)), min_size=1, max_size=5))
-def test_everybody_has_exactly_one_support_model(rows: list[tuple[int | None, ...]]) -> None:
+def test_everybody_has_one_support_model_and_at_most_one_stage_and_tier(rows: list[tuple[int | None, ...]]) -> None:
     columns = {
         feature.key: Column(np.array([row[at] or 0 for row in rows]), np.array([row[at] is not None for row in rows]))
         for at, feature in enumerate(TABLE.features)
     }
-    support = {segment.spec.key for segment in SEGMENTS.segments if segment.spec.family == "support_model"}
+    family = {segment.spec.key: segment.spec.family for segment in SEGMENTS.segments}
     found = memberships(SEGMENTS.without_scores, columns, len(rows))
-    assert [len(keys.keys() & support) for keys in found] == [1] * len(rows)
+    counts = [Counter(family[key] for key in keys) for keys in found]
+    assert [count["support_model"] for count in counts] == [1] * len(rows)
+    assert all(count["life_cycle"] <= 1 and count["value_tier"] <= 1 for count in counts)
+    tenures = [row[list(TABLE.by_key).index("tenure_days")] for row in rows]
+    assert all(count["value_tier"] == 1 for count, tenure in zip(counts, tenures, strict=True) if tenure is not None)
 
 
 def test_an_exclusive_family_takes_the_first_that_holds() -> None:
