@@ -20,6 +20,7 @@ COMMANDS = {
     "import": "vigie_cli.commands.importing:import_",
     "catalogue": "vigie_cli.commands.catalogue:catalogue",
     "features": "vigie_cli.commands.features:features",
+    "segments": "vigie_cli.commands.segments:segments",
     "train": "vigie_cli.commands.models:train",
     "models": "vigie_cli.commands.models:models",
     "promote": "vigie_cli.commands.models:promote",

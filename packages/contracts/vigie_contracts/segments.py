@@ -494,6 +494,14 @@ EXCLUSIVE_FAMILIES: frozenset[str] = frozenset({"life_cycle", "value_tier", "sup
 """Families of which a customer is in at most one segment: the first in file order whose predicate holds."""
 
 
+def checked_family(name: str) -> Family:
+    """The family of that name; InvalidInput lists them."""
+    for family in FAMILIES:
+        if family == name:
+            return family
+    raise InvalidInput(f"there is no family {name!r}; name one of {', '.join(FAMILIES)}")
+
+
 class SegmentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A row of `segments.toml`. A changed predicate is a new version; `because` says in words why one is in it."""
 

@@ -23,7 +23,7 @@ from vigie_contracts.reads import (
 )
 from vigie_contracts.scores import ReadPoint
 from vigie_contracts.segmentation import HistoryAnswer, HistoryRequest, MigrationAnswer, MigrationRequest
-from vigie_contracts.segments import EXCLUSIVE_FAMILIES, SegmentSpec
+from vigie_contracts.segments import EXCLUSIVE_FAMILIES, SegmentSpec, checked_family
 from vigie_contracts.subjects import Holdings, Place, Section, Subject, SubjectData
 from vigie_kit.holdings import readable
 from vigie_kit.sqlite_log import LANE
@@ -132,7 +132,7 @@ class Reading:
 
     def migration(self, request: MigrationRequest) -> MigrationAnswer:
         """Who went from which segment of a family to which between two instants, by the log of moves."""
-        if request.family not in EXCLUSIVE_FAMILIES:
+        if checked_family(request.family) not in EXCLUSIVE_FAMILIES:
             named = ", ".join(sorted(EXCLUSIVE_FAMILIES))
             raise InvalidInput(
                 f"in the family {request.family!r} a customer may be in several segments; name one of {named}"
