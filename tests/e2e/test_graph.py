@@ -149,6 +149,49 @@ def test_every_query_of_the_documentation_is_answered_without_an_error(bank, rep
     assert json.loads(first[5:])["data"]["scoreUpdated"]["__typename"] == "StreamHeartbeat"
 
 
+def test_segments_are_previewed_defined_and_followed_as_their_page_says(bank, repository):
+    system, _ = bank
+    blocks = re.findall(r"```graphql\n(.*?)```", (repository / "docs/segments.md").read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    for query in blocks:
+        answer = system.graphql(query)
+        assert "errors" not in answer, answer["errors"]
+        assert all(value is not None for value in answer["data"].values()), query
+    preview = """query($d: String!, $n: Int!) { segmentPreview(definition: $d, first: $n) { size complete
+        sample { id externalId segmentHistory { edges { node { key segment { size } } } } }
+        overlaps { size segment { key } }
+        problems { message ... on DefinitionError { position suggestions } } } }"""
+    found = system.graphql(preview, d="tenure_days is not null", n=50)["data"]["segmentPreview"]
+    assert (len(found["sample"]), found["complete"], found["problems"]) == (50, True, [])
+    assert all(one["segmentHistory"]["edges"] for one in found["sample"])
+    tiers = {"tier_private", "tier_affluent", "tier_core", "tier_basic"}
+    assert sum(row["size"] for row in found["overlaps"] if row["segment"]["key"] in tiers) == found["size"]
+    define = """mutation($i: SegmentDefineInput!) { segmentDefine(input: $i) { changed estimatedSize
+        segment { version } errors { code message path } } }"""
+    wanted = {"key": "e2e", "name": "All", "definition": "tenure_days is not null", "expectedVersion": 0}
+    first, again = (system.graphql(define, i=wanted)["data"]["segmentDefine"] for _ in range(2))
+    assert (first["changed"], again["changed"], again["segment"], again["errors"]) == (True, False, {"version": 1}, [])
+    other = system.graphql(define, i={**wanted, "definition": ""})["data"]["segmentDefine"]
+    assert [(error["code"], error["path"]) for error in other["errors"]] == [("CONFLICT", ["input"])]
+    sized = '{ segment(key: "e2e") { size evaluating } }'
+    until("everybody was looked at", lambda: not system.graphql(sized)["data"]["segment"]["evaluating"])
+    assert system.graphql(sized)["data"]["segment"]["size"] == first["estimatedSize"] == found["size"]
+    wrong = system.graphql(preview, d="tenure_day is null", n=1)["data"]["segmentPreview"]
+    assert (wrong["size"], wrong["problems"][0]["position"]) == (None, 0)
+    assert wrong["problems"][0]["suggestions"][0] == "tenure_days"
+    shown = json.loads(system.vigie("segments", "show", "e2e", "--json").stdout)
+    assert shown["segment"]["size"] == found["size"]
+    calls = []
+    for count in (3, 60):
+        before = system.status("gateway")["counts"]
+        system.graphql(preview, d="tenure_days is not null", n=count)
+        after = system.status("gateway")["counts"]
+        calls.append({name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)})
+    assert calls[0] == calls[1]
+    assert sum(calls[0].values()) <= 4
+    assert "is retired" in system.vigie("segments", "retire", "e2e").stdout
+
+
 def test_a_stream_whose_filter_lets_nothing_through_still_tells_how_far_it_is(bank):
     system, _ = bank
     query = "{ customers(first: 2) { edges { node { id } } } }"

@@ -11,7 +11,7 @@ from vigie_contracts.events import Change, Event
 from vigie_contracts.features import FeatureTable
 from vigie_contracts.instants import DAY_US
 from vigie_features.archive import load_manifest
-from vigie_features.failpoints import FAILPOINTS
+from vigie_features.failpoints import DEFINE_FAILPOINTS, FAILPOINTS
 from vigie_kit import installation
 from vigie_kit.sqlite_log import SqliteLogReader
 from vigie_tiles import oracle
@@ -196,6 +196,33 @@ def test_the_process_keeps_a_copy_in_redis_and_folds_on_while_redis_is_away(tmp_
             assert process.stop() == 0
     copy.close()
     origin.close()
+
+
+def test_a_segment_that_is_defined_among_kills_is_entered_by_everybody_inside_exactly_once(
+    tmp_path: Path, undisturbed: tuple[Path, Any]
+) -> None:
+    shutil.copytree(undisturbed[0], tmp_path, dirs_exist_ok=True)
+    before = len(rows(tmp_path, "SELECT number FROM log_segments"))
+    asked = {"key": "opened", "name": {"en": "Opened"}, "definition": "tenure_days is not null", "expected_version": 0}
+    for name in DEFINE_FAILPOINTS:
+        process = FeaturesProcess(tmp_path, failpoint=name)
+        until("features to be ready", process.ready)
+        with pytest.raises(httpx.HTTPError):
+            process.post("/internal/segment-define", **asked)
+        process.wait_killed()
+    for name in ("features.rebuild_before_commit:2", "features.rebuild_after_commit:2"):
+        FeaturesProcess(tmp_path, failpoint=name).wait_killed()
+    with FeaturesProcess(tmp_path) as process:
+        process.applied(COUNT)
+        again = process.post("/internal/segment-define", **asked)
+        members = process.post("/internal/segment-members", key="opened", limit=1000)["memberships"]
+        seen = process.post("/internal/segment-preview", definition=asked["definition"], limit=100)
+    assert (again["changed"], again["segment"]["version"], again["segment"]["evaluating"]) == (False, 1, False)
+    customers = [row["customer_id"] for row in members]
+    assert customers == seen["customer_ids"]
+    moves = rows(tmp_path, f"SELECT customer_id, key, version, entered FROM segment_moves WHERE number > {before}")
+    assert sorted(moves) == [(customer_id, "opened", 1, 1) for customer_id in customers]
+    assert len(moves) == again["segment"]["size"] > 1
 
 
 def test_internal_routes_need_the_token_and_refuse_in_words(tmp_path: Path) -> None:

@@ -17,3 +17,6 @@ FAILPOINTS: tuple[str, ...] = (
 
 ERASURE_FAILPOINTS: tuple[str, ...] = ("features.archive_before_unlink",)
 """Passed only by an erasure."""
+
+DEFINE_FAILPOINTS: tuple[str, ...] = ("features.define_before_commit", "features.define_after_commit")
+"""Passed only by the definition of a segment; the walk that follows passes the rebuild's."""
