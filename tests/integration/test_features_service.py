@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from vigie_contracts.events import Change, Event
+from vigie_contracts.events import Change, Erased, Event
 from vigie_contracts.features import FeatureTable
 from vigie_contracts.instants import DAY_US
 from vigie_features.archive import load_manifest
@@ -193,9 +193,27 @@ def test_the_process_keeps_a_copy_in_redis_and_folds_on_while_redis_is_away(tmp_
             assert there.pos == here.pos == {0: last}
             assert there.matrix.values.tolist() == here.matrix.values.tolist()
             assert there.matrix.valid.tolist() == here.matrix.valid.tolist()
+            _erased_from_redis(process, data, copy)
             assert process.stop() == 0
     copy.close()
     origin.close()
+
+
+def _erased_from_redis(process: FeaturesProcess, data: Path, copy: RedisTiles) -> None:
+    """The proof of an erasure names the copy, and waits until it has come to the erasure."""
+
+    def held(number: int) -> tuple[bool, int]:
+        answer = process.post("/internal/holdings", customer_id="m03", member_ids=["m03"], number=number)
+        return answer["reached"], {place["name"]: place["found"] for place in answer["places"]}["copy in Redis"]
+
+    before = copy.position(0) or 0
+    until("the archive to follow too", lambda: held(before)[0])
+    assert held(before)[1] > 0
+    assert held(before + 1)[0] is False
+    erased = EventsLog(data).append(
+        [Erased(erasure_id="r1", customer_id="m03", member_ids=["m03"], known_at_us=NOW_US - 1)]
+    )
+    until("everything to come to the erasure", lambda: held(erased) == (True, 0))
 
 
 def test_a_segment_that_is_defined_among_kills_is_entered_by_everybody_inside_exactly_once(

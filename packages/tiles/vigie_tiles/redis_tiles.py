@@ -116,6 +116,15 @@ class RedisTiles:
             *whole, number = pipe.hget(keys.applied, lane).execute()
         return int(number) if all(whole) and number is not None else None
 
+    def count(self, member_ids: Sequence[str]) -> int:
+        """How many fields of the copy, the one being read, name these members."""
+        if not member_ids:
+            return 0
+        with self._spoken(), self._client.pipeline() as pipe:
+            for key in self._keys()[1:]:
+                pipe.hmget(key, list(member_ids))
+            return sum(value is not None for values in pipe.execute() for value in values)
+
     def commit(self, lane: int, expected: int, number: int, delta: Delta) -> None:
         """Move the copy from `expected` to `number`, whole or not at all; Conflict when it stands elsewhere."""
         keys = self._keys()

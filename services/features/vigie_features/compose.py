@@ -25,7 +25,7 @@ from vigie_features.defining import Defining
 from vigie_features.definitions import Definitions
 from vigie_features.lag import StatusReport
 from vigie_features.previewing import Previewing
-from vigie_features.reading import Reading
+from vigie_features.reading import Reading, ServedCopy
 from vigie_features.rebuild import Rebuild
 from vigie_features.routes import internal_routes
 from vigie_features.settings import FeaturesSettings
@@ -76,7 +76,7 @@ def compose(settings: FeaturesSettings) -> Starlette:
     def is_rebuilt() -> bool:
         return writer.rebuilt
 
-    reading = Reading(store, catalogue, table, layout, definitions, clock.now_us, is_rebuilt, archive)
+    reading = Reading(store, catalogue, table, layout, definitions, clock.now_us, is_rebuilt, archive, serving.copy)
     previewing = Previewing(store, table, layout, definitions, clock.now_us, is_rebuilt)
     defining = Defining(store, definitions, previewing, clock.now_us, is_rebuilt)
     return worker_app(
@@ -115,6 +115,7 @@ class _Serving:
         self, settings: FeaturesSettings, store: Store, layout: Layout, created_at: str, is_ready: Callable[[], bool]
     ) -> None:
         self.workers: list[Worker] = []
+        self.copy: ServedCopy | None = None
         self._open = ExitStack()
         if not settings.redis_url:
             return
@@ -123,6 +124,7 @@ class _Serving:
         from vigie_features.serving import ServingCopy
 
         copy = RedisTiles(settings.redis_url, created_at, layout)
+        self.copy = copy
         log = SqliteLogReader(settings.data / LOG_FILE, LOG)
         self._open.callback(log.close)
         self._open.callback(copy.close)

@@ -1,6 +1,7 @@
 """What the service answers: features at the clock, engagement, segments, memberships, the catalogue. Reads only."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 from vigie_contracts.catalogue import Catalogue
@@ -41,6 +42,16 @@ MOST_MEMBERS = 1_000
 MOST_MOVES = 101
 
 
+class ServedCopy(Protocol):
+    """The copy of the tiles that is served from elsewhere, for the proof of an erasure."""
+
+    def position(self, lane: int) -> int | None:
+        """What the copy holds of a lane."""
+
+    def count(self, member_ids: Sequence[str]) -> int:
+        """How much of it names these members."""
+
+
 class Reading:
     """The read side; each answer comes from one snapshot of the database."""
 
@@ -54,9 +65,11 @@ class Reading:
         now_us: Callable[[], int],
         is_rebuilt: Callable[[], bool],
         archive: Archive,
+        copy: "ServedCopy | None" = None,
     ) -> None:
         self._store = store
         self._archive = archive
+        self._copy = copy
         self._catalogue = catalogue
         self._table = table
         self._layout = layout
@@ -153,8 +166,12 @@ class Reading:
             applied = snapshot.applied()
         rows = self._archive.count(subject.member_ids)
         places.append(Place(name="archive", found=rows, erased_by="files written anew without the rows"))
-        archived = self._archive.manifest.end.get(LANE, 0)
-        return Holdings(reached=min(applied, archived) >= subject.number, places=places)
+        reached = min(applied, self._archive.manifest.end.get(LANE, 0))
+        if self._copy is not None:
+            found = self._copy.count(subject.member_ids)
+            places.append(Place(name="copy in Redis", found=found, erased_by="fields deleted with the next commit"))
+            reached = min(reached, self._copy.position(LANE) or 0)
+        return Holdings(reached=reached >= subject.number, places=places)
 
     def subject(self, subject: Subject) -> SubjectData:
         """Everything about a person: feature values now, segments with their history, the map."""
