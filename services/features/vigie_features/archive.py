@@ -139,9 +139,13 @@ class Archive:
 
     def count(self, member_ids: Sequence[str]) -> int:
         """How many rows are of these members, in every file of the folder, listed or not."""
-        paths = sorted(self.folder.glob("*.parquet"))
         chosen = pc.field("member_id").isin(list(member_ids))
-        return sum(pq.read_table(path, columns=["member_id"], filters=chosen).num_rows for path in paths)
+        while True:
+            paths = sorted(self.folder.glob("*.parquet"))
+            try:
+                return sum(pq.read_table(path, columns=["member_id"], filters=chosen).num_rows for path in paths)
+            except FileNotFoundError:
+                continue  # it was joined with others, or erased from, after it was listed
 
     def _without(self, member_ids: Sequence[str], number: int) -> list[ArchiveFile]:
         """The listed files without the rows of members; those that hold any are written anew under another name."""
