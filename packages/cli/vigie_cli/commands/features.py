@@ -55,16 +55,19 @@ def apply(data: Path, feature_repo: Path | None) -> None:
 @data_option
 @feature_repo_option
 @click.option("--customers", type=click.IntRange(1), default=200, show_default=True)
-@click.option("--scores", type=click.IntRange(1), default=1_000, show_default=True, help="How many stored scores.")
+@click.option(
+    "--scores", type=click.IntRange(0), default=10_000, show_default=True, help="How many stored scores; 0: leave out."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def parity(data: Path, feature_repo: Path | None, customers: int, scores: int, as_json: bool) -> None:
-    """Compare stream, batch and online values. Exit code 1 unless the difference is 0."""
+    """Compare stream, batch and online values. Exit code 1 unless every comparison has rows and no difference."""
     from vigie_cli.parity import Parity
     from vigie_cli.screen import Screen
 
     screen = Screen()
     comparing = Parity(data.resolve(), resolve_feature_repo(feature_repo))
-    found = [comparing.stored_scores(scores), comparing.tiles_now(customers), comparing.feast_now(customers)]
+    stored = [comparing.stored_scores(scores)] if scores else []
+    found = [*stored, comparing.tiles_now(customers), comparing.feast_now(customers)]
     if as_json:
         import msgspec
 
@@ -76,5 +79,8 @@ def parity(data: Path, feature_repo: Path | None, customers: int, scores: int, a
         for one in found:
             for example in one.examples:
                 screen.warn(f"{one.what}: {example}")
-    if any(one.differences for one in found):
+        for one in found:
+            if not one.rows:
+                screen.warn(f"{one.what}: nothing was compared ({one.note or 'nobody is there'})")
+    if any(one.differences or not one.rows for one in found):
         raise click.exceptions.Exit(1)
