@@ -473,8 +473,8 @@ def test_graphiql_in_a_browser_asks_for_the_token_runs_an_example_and_streams(ba
         tab.wait_for("document.querySelector('.graphiql-tab-active').innerText.includes('Resumed')")
         tab.evaluate(f"{EXECUTE}.click()")
         tab.wait_for(f"(JSON.parse({ANSWER} || '{{}}').extensions?.earlier ?? []).length >= 5")
-        streamed = json.loads(tab.evaluate(ANSWER))
-        assert streamed["extensions"]["earlier"][0]["scoreUpdated"]["__typename"] == "ScoreUpdate"
+        earlier = json.loads(tab.evaluate(ANSWER))["extensions"]["earlier"]
+        assert "ScoreUpdate" in {told["scoreUpdated"]["__typename"] for told in earlier}
         tab.wait_for(f"{EXECUTE}.ariaLabel.startsWith('Stop')")
         tab.evaluate(f"{EXECUTE}.click()")
         tab.wait_for(f"{EXECUTE}.ariaLabel.startsWith('Execute')")

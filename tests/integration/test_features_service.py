@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from click.testing import CliRunner
+from vigie_cli.commands.features import features as features_command
 from vigie_contracts.events import Change, Erased, Event
 from vigie_contracts.features import FeatureTable
 from vigie_contracts.instants import DAY_US
@@ -172,6 +174,15 @@ def test_a_new_feature_that_needs_other_state_is_folded_again_from_the_log(
         assert rebuilt[name] == before[name]
     added = hints(data)[len(before["changes"]) :]
     assert [(hint.customer_id, hint.why) for hint in added] == [(row[0], "rebuild") for row in before["customers"]]
+
+
+def test_parity_says_when_it_compared_nothing(undisturbed: tuple[Path, Any]) -> None:
+    where = ["--data", str(undisturbed[0]), "--feature-repo", str(FEATURE_REPO)]
+    assert CliRunner().invoke(features_command, ["apply", *where]).exit_code == 0
+    asked = ["parity", *where, "--customers", "5"]
+    told = CliRunner().invoke(features_command, asked)
+    assert (told.exit_code, "nothing was compared (no stored score yet)" in " ".join(told.output.split())) == (1, True)
+    assert CliRunner().invoke(features_command, [*asked, "--scores", "0"]).exit_code == 0
 
 
 def test_the_process_keeps_a_copy_in_redis_and_folds_on_while_redis_is_away(tmp_path: Path) -> None:

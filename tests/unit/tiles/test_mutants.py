@@ -202,7 +202,7 @@ def _stream_differs(engines: Engines, table: FeatureTable, crowd: Crowd) -> bool
     rows = [row for row, label in enumerate(crowd.history.labels) if label in asked]
     history = crowd.history._replace(labels=tuple(crowd.history.labels[row] for row in rows))
     layout = engines.layout.Layout(table, history.time_zone)
-    found = by_kernel(layout, history, [crowd.positions[row] for row in rows])
+    found = by_kernel(layout, history, [crowd.positions[row] for row in rows], random.Random(7).shuffle)
     return bool(differences(table, history, found, [crowd.expected[row] for row in rows]))
 
 
