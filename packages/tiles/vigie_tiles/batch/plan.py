@@ -20,6 +20,7 @@ class Plan:
         self.hour_edges: set[int] = set()
         self.day_edges: set[int] = set()
         self.needs_hours = any(feature.measure == "hour" for feature in features)
+        self.counts_names = any(feature.measure == "breadth" for feature in features)
         self.breaks_ties = any(feature.measure == "last" for feature in features)
         self.aggregates: dict[str, str] = {}
         self.values: list[tuple[FeatureSpec, str]] = []

@@ -153,7 +153,7 @@ class Batch:
         self._calendar(low, high)
         columns = [f"{sql} AS b{number}" for number, sql in enumerate(plan.bit_columns())]
         columns += [f"measures[{text(name)}] AS v{number}" for number, name in enumerate(plan.measures)]
-        columns.append(f"{plan.name_index()} AS n")
+        columns += [f"{plan.name_index()} AS n"] if plan.counts_names else []
         columns += ["source_id", "event_id"] if plan.breaks_ties else []
         names = ", ".join(text(name) for name in plan.names) or "''"
         self._db.execute(
