@@ -60,11 +60,9 @@ def main() -> NoReturn:
     """Run a command: exit code 0, 1 with a sentence when something failed, 2 when the command line is wrong."""
     _quieten_libraries()
     try:
-        vigie.main(prog_name="vigie", standalone_mode=False)
+        code = vigie.main(prog_name="vigie", standalone_mode=False)  # what a command gave to Exit, None otherwise
     except click.UsageError as error:
         error.show()
-        sys.exit(error.exit_code)
-    except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except VigieError as error:
         sys.stderr.write(f"vigie: {error.message}\n")
@@ -78,7 +76,7 @@ def main() -> NoReturn:
     except OSError as error:
         sys.stderr.write(f"vigie: {error}\n")
         sys.exit(1)
-    sys.exit(0)
+    sys.exit(code)
 
 
 def _quieten_libraries() -> None:

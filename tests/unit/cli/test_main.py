@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,12 @@ def test_the_light_commands_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_finding_that_is_a_problem_makes_doctor_exit_1(tmp_path: Path) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        done = vigie("doctor", "--data", str(tmp_path), "--port-base", str(busy.getsockname()[1]))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "PROBLEM" in done.stdout
