@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
+SYSTEMS, PROCESSES = "e2e", "integration"
 
 # Tests start their own processes with their own settings; what a developer exported must not leak in.
 # VIGIE_TEST_DATA stays (every program knows the name): pytest's workers inherit it.
@@ -20,6 +21,12 @@ os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
 # A busy machine is no reason to fail: examples are counted, not timed.
 settings.register_profile("vigie", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("vigie")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole systems first, single functions last, each in random order: then both workers end at the same time."""
+    items.sort(key=lambda item: (SYSTEMS, PROCESSES, item.path.parent.name).index(item.path.parent.name))
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from vigie_scoring.requests import RefreshRequest
 
 from tests.e2e.system import ROOT
 from tests.servers import free_port, until
+from tests.warm import WarmProcess
 
 TOKEN, KEY = "service-token", "write-key"
 BUSINESS_RATE = 120.0  # an hour in half a minute, so that the sweep has work too
@@ -52,7 +51,7 @@ class Member:
         self.port = port
         self.log = data / f"{name}.out"
         self.starts = 0
-        self.child: subprocess.Popen[bytes] | None = None
+        self.child: WarmProcess | None = None
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("VIGIE_")}
         self._environ |= SMALL_STEPS | {
             "VIGIE_DATA": str(data),
@@ -65,13 +64,8 @@ class Member:
     def start(self, failpoint: str = "") -> None:
         """Start the process; does not wait for it."""
         self.starts += 1
-        with self.log.open("ab") as output:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", f"vigie_{self.name}"],
-                env={**self._environ, "VIGIE_FAILPOINT": failpoint},
-                stdout=output,
-                stderr=output,
-            )
+        environment = {**self._environ, "VIGIE_FAILPOINT": failpoint}
+        self.child = WarmProcess(f"vigie_{self.name}", environment=environment, output=self.log)
 
     def ended(self) -> bool:
         """Whether the process is gone; an error with its last words unless SIGKILL ended it."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from tests import warm
 from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,15 +42,8 @@ class System:
 
     def vigie(self, *arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a `vigie` command against this data directory."""
-        done = subprocess.run(
-            [sys.executable, "-m", "vigie_cli", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            timeout=timeout,
-            env={**os.environ, **self.environment, "VIGIE_DATA": str(self.data)},
-            check=False,
-        )
+        environment = {**os.environ, **self.environment, "VIGIE_DATA": str(self.data)}
+        done = warm.run("vigie_cli", *arguments, environment=environment, timeout=timeout)
         if check:
             assert done.returncode == 0, f"vigie {' '.join(arguments)}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done

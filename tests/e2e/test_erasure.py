@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from vigie_gateway.identifiers import to_global
 from vigie_tiles.batch import Batch
 from vigie_training import erasure as training
 
+from tests import warm
 from tests.e2e.system import ROOT, System
 from tests.servers import until
 
@@ -101,15 +100,9 @@ def graph_knows(system: System, customer_id: str) -> Any:
 
 
 def killed(system: System, failpoint: str, *arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "vigie_cli", *arguments],
-        capture_output=True,
-        cwd=ROOT,
-        timeout=300,
-        env={**os.environ, "VIGIE_DATA": str(system.data), "VIGIE_FAILPOINT": failpoint},
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    environment = {**os.environ, "VIGIE_DATA": str(system.data), "VIGIE_FAILPOINT": failpoint}
+    done = warm.run("vigie_cli", *arguments, environment=environment)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def receipt(system: System, event_id: str) -> Any:

@@ -3,8 +3,6 @@
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +13,7 @@ from vigie_kit import installation
 
 from tests.servers import free_port, until
 from tests.unit.features.features_world import FEATURE_REPO, NOW_US
+from tests.warm import WarmProcess
 
 TOKEN = "test-token"
 T = TypeVar("T")
@@ -57,10 +56,7 @@ class FeaturesProcess:
             "VIGIE_FEATURES_SWEEP_SECONDS": "0.1",
         }
         environ |= {f"VIGIE_FEATURES_{name.upper()}": value for name, value in settings.items()}
-        with self.log.open("ab") as output:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", "vigie_features"], env=environ, stdout=output, stderr=output
-            )
+        self.child = WarmProcess("vigie_features", environment=environ, output=self.log)
 
     def __enter__(self) -> "FeaturesProcess":
         return self

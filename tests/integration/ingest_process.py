@@ -20,6 +20,7 @@ from vigie_kit.client import SyncServiceClient
 from vigie_kit.sqlite_log import SqliteLogReader
 
 from tests.servers import free_port, until
+from tests.warm import WarmProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "service-token"
@@ -36,12 +37,17 @@ class IngestProcess:
     feature_repo: Path = ROOT / "feature_repo"
     clock: ClockSetting | None = None
     settings: dict[str, str] = field(default_factory=dict)
-    process: "subprocess.Popen[bytes] | None" = None
+    process: "subprocess.Popen[bytes] | WarmProcess | None" = None
     port: int = 0
 
     def __post_init__(self) -> None:
         self.port = free_port()
         installation.create(self.folder, clock=self.clock)
+
+    @property
+    def output(self) -> Path:
+        """What it printed; beside its folder, which may be a disk that is full."""
+        return self.folder.with_name(f"{self.folder.name}.out")
 
     @property
     def url(self) -> str:
@@ -58,9 +64,14 @@ class IngestProcess:
             **self.settings,
             **({"VIGIE_FAILPOINT": failpoint} if failpoint else {}),
         }
-        self.process = subprocess.Popen([sys.executable, "-m", "vigie_ingest"], env=environment)
+        self.process = self._started(environment)
         until("ingest to be ready", self.ready)
         return self
+
+    def _started(self, environment: dict[str, str]) -> "subprocess.Popen[bytes] | WarmProcess":
+        if "LD_PRELOAD" in environment:  # only a process that begins with exec loads it
+            return subprocess.Popen([sys.executable, "-m", "vigie_ingest"], env=environment)
+        return WarmProcess("vigie_ingest", environment=environment, output=self.output)
 
     def ready(self) -> bool:
         assert self.process is not None

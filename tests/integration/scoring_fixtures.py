@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from vigie_tiles.layout import Layout
 
 from tests.servers import free_port, until
 from tests.unit.scoring.scoring_models import churn_booster, propensity_booster, write_model
+from tests.warm import WarmProcess
 
 REPO = Path(__file__).parent / "scoring_repo"
 TABLE = FeatureTable.load(REPO)
@@ -37,13 +37,12 @@ T = TypeVar("T")
 
 
 class Process:
-    """A child process with its own log file; ended by its id."""
+    """The service's process with its own log file; ended by its id."""
 
-    def __init__(self, arguments: list[str], environ: dict[str, str], log: Path) -> None:
+    def __init__(self, environ: dict[str, str], log: Path) -> None:
         self.log = log
         clean = {name: value for name, value in os.environ.items() if not name.startswith("VIGIE_")}
-        with log.open("ab") as output:
-            self.child = subprocess.Popen(arguments, env={**clean, **environ}, stdout=output, stderr=output)
+        self.child = WarmProcess("vigie_scoring", environment={**clean, **environ}, output=log)
 
     def ended(self) -> bool:
         return self.child.poll() is not None
@@ -117,7 +116,7 @@ class Service:
     def start(self, failpoint: str = "") -> "Service":
         """Start and wait until ready (or, with a failpoint, return at once)."""
         environ = {**self.environ, **({"VIGIE_FAILPOINT": failpoint} if failpoint else {})}
-        self.process = Process([sys.executable, "-m", "vigie_scoring"], environ, self.data / "scoring.log")
+        self.process = Process(environ, self.data / "scoring.log")
         if not failpoint:
             until("the service to be ready", self.is_ready)
         return self

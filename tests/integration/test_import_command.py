@@ -18,6 +18,7 @@ from vigie_cli import credentials, running
 from vigie_cli.addresses import Addresses
 from vigie_kit.files import replace_file
 
+from tests import warm
 from tests.integration.ingest_process import ROOT, TOKEN, IngestProcess
 from tests.integration.ingest_process import running as ingest_running
 from tests.mappings import LOGINS
@@ -51,24 +52,21 @@ def ingest(tmp_path: Path) -> Iterator[IngestProcess]:
             yield process
 
 
-def command(ingest: IngestProcess, folder: Path, *more: str, failpoint: str | None = None) -> "subprocess.Popen[str]":
-    environment = {**os.environ, **({"VIGIE_FAILPOINT": failpoint} if failpoint else {})}
-    arguments = [str(folder), "--mapping", str(folder / "mapping.toml"), "--data", str(ingest.folder), *more]
-    return subprocess.Popen(
-        [sys.executable, "-m", "vigie_cli", "import", *arguments],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def arguments_of(ingest: IngestProcess, folder: Path, *more: str) -> list[str]:
+    return ["import", str(folder), "--mapping", str(folder / "mapping.toml"), "--data", str(ingest.folder), *more]
 
 
-def finished(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+def imported(
+    ingest: IngestProcess, folder: Path, *more: str, failpoint: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "VIGIE_FAILPOINT": failpoint}
+    return warm.run("vigie_cli", *arguments_of(ingest, folder, *more), environment=environment)
 
 
 def report_of(ingest: IngestProcess, folder: Path, *more: str) -> dict[str, Any]:
     path = folder / "report.json"
-    code, out, err = finished(command(ingest, folder, "--report", str(path), *more))
-    assert code == 0, out + err
+    done = imported(ingest, folder, "--report", str(path), *more)
+    assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     return found
 
@@ -97,8 +95,7 @@ KILLS = [("import.before_state:4", 15_001), ("import.after_state:4", 20_001)]
 def test_a_killed_import_goes_on_and_doubles_nothing(
     ingest: IngestProcess, folder: Path, failpoint: str, resumed_at: int
 ) -> None:
-    code, _out, _err = finished(command(ingest, folder, failpoint=failpoint))
-    assert code == -signal.SIGKILL
+    assert imported(ingest, folder, failpoint=failpoint).returncode == -signal.SIGKILL
     assert 19_999 <= len(ingest.events()) <= 24_999  # four requests, and the fifth was under way
     report = report_of(ingest, folder)
     (table,) = report["tables"]
@@ -109,13 +106,16 @@ def test_a_killed_import_goes_on_and_doubles_nothing(
 
 
 def test_ctrl_c_stops_in_a_sentence_and_the_same_command_goes_on(ingest: IngestProcess, folder: Path) -> None:
-    process = command(ingest, folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vigie_cli", *arguments_of(ingest, folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     assert process.stdout is not None
     first = process.stdout.readline()
     assert first.startswith("logins: 5,001 of about 30,000 rows")
     process.send_signal(signal.SIGINT)
-    code, _out, err = finished(process)
-    assert code == 1
+    _out, err = process.communicate(timeout=300)
+    assert process.returncode == 1
     assert err == "vigie: the import was interrupted; run the same command again and it goes on where it stopped\n"
     report = report_of(ingest, folder)
     assert report["tables"][0]["resumed_at"] >= 5_001
@@ -153,12 +153,12 @@ def test_a_dry_run_foretells_the_import_and_writes_nothing(ingest: IngestProcess
 
 
 def test_a_file_that_changed_is_said(ingest: IngestProcess, folder: Path) -> None:
-    finished(command(ingest, folder, failpoint="import.after_state:2"))
+    imported(ingest, folder, failpoint="import.after_state:2")
     file = folder / "logins.csv"
     file.write_text(file.read_text().replace("c3,", "c4,", 1))
-    code, _out, err = finished(command(ingest, folder))
-    assert code == 1
-    assert err.startswith("vigie: logins.csv has changed since 10,001 of its rows were imported")
+    done = imported(ingest, folder)
+    assert done.returncode == 1
+    assert done.stderr.startswith("vigie: logins.csv has changed since 10,001 of its rows were imported")
 
 
 def test_invoices_of_a_shop_are_imported_with_their_gaps(

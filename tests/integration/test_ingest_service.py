@@ -227,22 +227,13 @@ def test_a_full_queue_answers_429_with_a_whole_retry_after(tmp_path: Path) -> No
         assert len(process.events()) == 2_000
 
 
-def test_a_sender_that_hangs_up_in_its_body_is_a_line_in_the_log(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sender_that_hangs_up_in_its_body_is_a_line_in_the_log(tmp_path: Path) -> None:
     with running(tmp_path) as process:
         with socket.create_connection(("127.0.0.1", process.port)) as sender:
             sender.sendall(b"POST /v1/batch HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        told = ""
-
-        def is_said() -> bool:
-            nonlocal told
-            told += capfd.readouterr().err
-            return "hung up" in told
-
-        until("it is said", is_said)
+        until("it is said", lambda: "hung up" in process.output.read_text())
         assert said(process.post("/v1/batch", {"batch": [track("after")]}, headers=BASIC)) == SUCCESS
-    assert "Traceback" not in told
+    assert "Traceback" not in process.output.read_text()
 
 
 def test_it_ends_in_order_on_sigterm(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from vigie_training.failpoints import FAILPOINTS
 from vigie_training.main import TrainedRun
 from vigie_training.registry import Registry
 
+from tests import warm
 from tests.integration.training_world import FEATURE_REPO, OFFERS, START_US, data_directory, made_up_bank
 from tests.servers import free_port, mlflow_server
 
@@ -188,11 +187,11 @@ def test_a_promotion_or_rollback_that_was_killed_is_finished_by_asking_again(lab
     one, two = lab.twins(name)
     lab.promote(name, version=one, override="a test")
     before, after = FAILPOINTS
-    killed(lab, before, f"promote({name!r}, version={two!r}, override='a test', **common)")
+    killed(lab, before, "promote", name, two)
     lab.promote(name, version=two, override="a test")
     assert main.champion(name, lab.uri) == two
-    killed(lab, before, f"rollback({name!r}, **common)")
-    killed(lab, after, f"rollback({name!r}, **common)")
+    killed(lab, before, "rollback", name)
+    killed(lab, after, "rollback", name)
     assert main.champion(name, lab.uri) == one
     with pytest.raises(Conflict, match="knows no champion"):
         lab.rollback(name)
@@ -208,17 +207,12 @@ def test_a_rollback_takes_back_a_move_that_the_ledger_does_not_know(lab: Lab) ->
     assert (lab.rollback(name).from_version, main.champion(name, lab.uri)) == (two, one)
 
 
-def killed(lab: Lab, failpoint: str, call: str) -> None:
-    """Make the call in a process that dies at the failpoint."""
-    code = (
-        "from pathlib import Path; from vigie_kit import installation; from vigie_kit.clock import Clock\n"
-        "from vigie_training import main\n"
-        f"data = Path({str(lab.data)!r})\n"
-        f"common = dict(data=data, mlflow_uri={lab.uri!r}, clock=Clock(installation.load(data).clock), who='tester')\n"
-        f"main.{call}\n"
-    )
-    environment = {**os.environ, "VIGIE_FAILPOINT": failpoint}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+def killed(lab: Lab, failpoint: str, *arguments: str) -> None:
+    """Promote or roll back in a process that dies at the failpoint."""
+    done = warm.run(
+        "tests.integration.promotion_process", str(lab.data), lab.uri, *arguments,
+        environment={**os.environ, "VIGIE_FAILPOINT": failpoint},
+    )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
