@@ -22,7 +22,9 @@ def train(kind: str, data: Path, definition: str | None) -> None:
 
     connection, screen = connect(data), Screen()
     from vigie_cli import modelling
+    from vigie_cli.catching_up import await_archive
 
+    await_archive(connection, screen)
     modelling.register_features(connection, screen)
     made = modelling.train(connection, cast("Kind", kind), screen, definition)
     screen.say(f"`vigie promote {made.model_name}` lets the gate judge it.")

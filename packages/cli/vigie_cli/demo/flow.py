@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Callable
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -12,6 +11,7 @@ from rich.json import JSON
 from rich.syntax import Syntax
 from vigie_contracts.errors import Unavailable, VigieError
 
+from vigie_cli.catching_up import POLL_SECONDS, await_status
 from vigie_cli.connection import Connection
 from vigie_cli.demo.graph import AT_RISK, Graph, Updates
 from vigie_cli.demo.live import Live
@@ -19,13 +19,10 @@ from vigie_cli.screen import Screen
 from vigie_cli.simulating import Bank, history, simulation
 from vigie_cli.system import System
 
-FOLD_SECONDS = 600.0
-SCORE_SECONDS = 600.0
 LOAD_SECONDS = 20.0
 UPDATE_SECONDS = 180.0
 SHOWN_CUSTOMERS = 3
 SHOWN_UPDATES = 5
-POLL_SECONDS = 0.3
 
 
 def show(system: System, bank: Bank, screen: Screen) -> Live:
@@ -56,9 +53,7 @@ def fill(connection: Connection, bank: Bank, screen: Screen) -> None:
     """The simulated bank's history, folded and archived."""
     screen.title(f"2. The history of a SIMULATED bank: {bank.customers} made-up customers, {bank.days} days")
     history(connection, bank, screen)
-    await_status(
-        connection, screen, "features", "Folding events into features, archiving them", _is_folded, FOLD_SECONDS
-    )
+    await_status(connection, screen, "features", "Folding events into features, archiving them", _is_folded)
 
 
 def make_models(connection: Connection, screen: Screen) -> None:
@@ -100,7 +95,7 @@ def await_loading(connection: Connection, name: str, version: str, screen: Scree
 def await_scores(connection: Connection, screen: Screen) -> None:
     """Until every customer has been assessed by the champions."""
     screen.title("4. Scores and offers for every customer")
-    await_status(connection, screen, "scoring", "Scoring every customer, deciding offers", _is_scored, SCORE_SECONDS)
+    await_status(connection, screen, "scoring", "Scoring every customer, deciding offers", _is_scored)
 
 
 def show_updates(live: Live, screen: Screen) -> None:
@@ -162,30 +157,6 @@ def in_words(update: dict[str, Any]) -> str:
     return f"{who}: {before}{current['probability']:.1%}, {current['band']}{f' ({because})' if because else ''}"
 
 
-def await_status(
-    connection: Connection,
-    screen: Screen,
-    service: str,
-    what: str,
-    done: Callable[[dict[str, Any]], bool],
-    seconds: float,
-) -> None:
-    """Poll a service's status until `done`; Unavailable with its problems when that takes too long."""
-    client = connection.client(service)
-    deadline = time.monotonic() + seconds
-    began = time.monotonic()
-    try:
-        with screen.waiting(what) as arrived:
-            while not done(status := client.get("/internal/status", dict[str, Any])):
-                arrived.show(f"{what}: {_lag(status)}")
-                if time.monotonic() > deadline:
-                    raise Unavailable(f"{service} did not get there within {seconds:.0f} s: {_lag(status)}")
-                time.sleep(POLL_SECONDS)
-    finally:
-        client.close()
-    screen.say(f"{what}: done in {time.monotonic() - began:.1f} s.")
-
-
 def _is_folded(status: dict[str, Any]) -> bool:
     return not any(status["lag"].get(name) for name in ("records", "archive_records"))
 
@@ -195,11 +166,6 @@ def _is_scored(status: dict[str, Any]) -> bool:
     models = list(status["rescoring"].values())
     waiting = [*status["lag"].values(), status["counts"].get("pending", 0), *(model["after"] for model in models)]
     return bool(models) and all(model["version"] for model in models) and not any(waiting)
-
-
-def _lag(status: dict[str, Any]) -> str:
-    behind = ", ".join(f"{name} {value:g}" for name, value in status["lag"].items() if value)
-    return "; ".join([behind or "nothing behind", *map(str, status.get("problems", []))])
 
 
 def said(error: VigieError, data: Path) -> str:
