@@ -117,11 +117,11 @@ class FeaturesProcess:
         return response.json()
 
 
-def rows(data: Path, sql: str) -> list[tuple[Any, ...]]:
+def rows(data: Path, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     """Rows of features.db."""
     connection = sqlite3.connect(f"file:{data / 'features.db'}?mode=ro", uri=True)
     try:
-        return connection.execute(sql).fetchall()
+        return connection.execute(sql, parameters).fetchall()
     finally:
         connection.close()
 

@@ -1,6 +1,8 @@
 """services/features as its own process: values, the archive, kills at every failpoint, the sweep on a running clock."""
 
+import contextlib
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 from vigie_cli.commands.features import features as features_command
 from vigie_contracts.events import Change, Erased, Event
-from vigie_contracts.features import FeatureTable
 from vigie_contracts.instants import DAY_US
 from vigie_features.archive import load_manifest
 from vigie_features.failpoints import DEFINE_FAILPOINTS, FAILPOINTS
@@ -138,37 +139,86 @@ def test_on_a_fast_clock_a_quiet_customer_is_swept_again_and_again(tmp_path: Pat
     assert values["rows"][0]["values"][0] >= 24
 
 
-@pytest.mark.parametrize("failpoint", ["", "features.rebuild_before_commit:3", "features.rebuild_after_commit:3"])
-def test_a_new_feature_that_needs_other_state_is_folded_again_from_the_log(
-    failpoint: str, tmp_path: Path, undisturbed: tuple[Path, dict[str, list[tuple[Any, ...]]]]
-) -> None:
-    shutil.copytree(undisturbed[0], tmp_path / "data", dirs_exist_ok=True)
-    shutil.copytree(FEATURE_REPO, tmp_path / "repo")
-    table = tmp_path / "repo" / "features.toml"
+NEW_FEATURE = "articles_on_anything_7d"
+
+
+def with_a_row_more(folder: Path) -> Path:
+    """A feature repository that declares NEW_FEATURE too, which needs cells that no other row needs."""
+    shutil.copytree(FEATURE_REPO, folder)
+    table = folder / "features.toml"
     row = (
-        '{ name = "articles_on_anything_7d", measure = "count", events = ["article.read"], window_days = 7,'
+        f'{{ name = "{NEW_FEATURE}", measure = "count", events = ["article.read"], window_days = 7,'
         ' where = { direction = "in" }, description = "Articles", concept = "learning" },\n]'
     )
     head, _, _ = table.read_text().rpartition("]")
     table.write_text(head + row)
-    assert "articles_on_anything_7d" in FeatureTable.load(tmp_path / "repo").by_key
-    data = tmp_path / "data"
-    if failpoint:
-        FeaturesProcess(data, feature_repo=tmp_path / "repo", failpoint=failpoint).wait_killed()
-    with FeaturesProcess(data, feature_repo=tmp_path / "repo") as process:
-        process.applied(COUNT)
-        answer = process.post("/internal/read", customer_ids=["m00"], features=["articles_on_anything_7d"])
-        assert "the tiles' layout changed" in process.log.read_text()
-    own = {row[0] for row in rows(data, "SELECT member_id FROM members WHERE until_us IS NULL AND customer_id = 'm00'")}
-    expected_count = sum(
+    return folder
+
+
+def articles_read(data: Path, customer_id: str) -> int:
+    """What NEW_FEATURE must say, from the records."""
+    mapped = "SELECT member_id FROM members WHERE until_us IS NULL AND customer_id = ?"
+    own = {row[0] for row in rows(data, mapped, customer_id)} | {customer_id}
+    return sum(
         isinstance(one, Event)
-        and one.member_id in own | {"m00"}
+        and one.member_id in own
         and one.name == "article.read"
         and one.properties["direction"] == "in"
         and one.effective_at_us >= (NOW_US // 3_600_000_000 - 7 * 24) * 3_600_000_000
         for one in RECORDS
     )
-    assert answer["rows"][0]["values"] == [expected_count]
+
+
+def is_live(process: FeaturesProcess) -> bool:
+    """Whether nothing is folded for any more."""
+    return process.get("/internal/catalogue")["awaited"] == []
+
+
+@pytest.mark.parametrize("failpoint", ["", "features.rebuild_before_commit:3", "features.rebuild_after_commit:3"])
+def test_a_row_that_is_applied_while_it_serves_is_null_until_it_is_live(
+    failpoint: str, tmp_path: Path, undisturbed: tuple[Path, dict[str, list[tuple[Any, ...]]]]
+) -> None:
+    data, repo = tmp_path / "data", tmp_path / "repo"
+    shutil.copytree(undisturbed[0], data)
+    shutil.copytree(FEATURE_REPO, repo)
+    asked = {"customer_ids": ["m00"], "features": ["login_count_30d", NEW_FEATURE]}
+    with FeaturesProcess(data, feature_repo=repo, failpoint=failpoint) as process:
+        process.applied(COUNT)
+        before = process.post("/internal/read", customer_ids=["m00"], features=["login_count_30d"])["rows"][0]["values"]
+        shutil.rmtree(repo)
+        with_a_row_more(repo)
+        told = process.post("/internal/apply")
+        assert (told["awaited"], told["until"]) == ([NEW_FEATURE], COUNT)
+        if failpoint:
+            process.wait_killed()
+        else:
+            seen = []
+            until("the feature", lambda: seen.append(process.post("/internal/read", **asked)) or is_live(process))
+            assert {tuple(one["rows"][0]["values"]) for one in seen} <= {
+                (before[0], None), (before[0], articles_read(data, "m00"))
+            }  # fmt: skip
+            assert process.post("/internal/apply") == {"features": told["features"], "awaited": [], "until": COUNT}
+    with FeaturesProcess(data, feature_repo=repo) as process:
+        process.applied(COUNT)
+        until("the feature", lambda: is_live(process))
+        assert process.post("/internal/read", **asked)["rows"][0]["values"] == [*before, articles_read(data, "m00")]
+    folded, as_before = state(data), undisturbed[1]
+    for name in ("members", "applied", "memberships", "sizes", "segments", "changes"):
+        assert folded[name] == as_before[name]
+    assert rows(data, "SELECT count(*) FROM tiles_next") == [(0,)]
+
+
+def test_tiles_that_cannot_be_read_are_folded_anew_and_everybody_is_hinted(
+    tmp_path: Path, undisturbed: tuple[Path, dict[str, list[tuple[Any, ...]]]]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(undisturbed[0], data)
+    with contextlib.closing(sqlite3.connect(data / "features.db")) as db, db:
+        db.execute("UPDATE installation SET value = 'another' WHERE key = 'layout_hash'")
+    with FeaturesProcess(data, failpoint="features.rebuild_before_commit:3") as process:
+        process.wait_killed()
+    with FeaturesProcess(data) as process:
+        process.applied(COUNT)
     rebuilt, before = state(data), undisturbed[1]
     for name in ("members", "applied", "memberships", "sizes", "segments"):
         assert rebuilt[name] == before[name]

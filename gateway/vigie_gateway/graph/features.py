@@ -3,6 +3,7 @@
 import strawberry
 from vigie_contracts.errors import InvalidInput
 from vigie_contracts.features import FeatureSpec
+from vigie_contracts.reads import CatalogueAnswer
 
 from vigie_gateway.context import Texts
 from vigie_gateway.graph.scalars import Info, Locale, text
@@ -28,6 +29,9 @@ class Feature:
     )
     default_value: int | None = strawberry.field(description="The value of somebody without events; null: none.")
     definition_hash: str = strawberry.field(description="Changes when the meaning changes; models name it.")
+    live: bool = strawberry.field(
+        description="Whether it has values; false while the log is folded for a row that was just applied: null so far."
+    )
     labels: strawberry.Private[dict[str, str]]
     titles: strawberry.Private[dict[str, str]]
 
@@ -45,13 +49,15 @@ class FeatureQuery:
     """Mixed into `Query`."""
 
     @strawberry.field(description="The declared features in the order of the table; of one concept or measure only.")
-    def features(self, info: Info, concept: str | None = None, measure: str | None = None) -> list[Feature]:
+    async def features(self, info: Info, concept: str | None = None, measure: str | None = None) -> list[Feature]:
         texts = info.context.texts
+        found = await info.context.services.get("features", "/internal/catalogue", CatalogueAnswer)
         _check("concept", concept, set(texts.concepts))
-        _check("measure", measure, {row.measure for row in texts.features.values()})
+        _check("measure", measure, {row.measure for row in found.features})
+        awaited = set(found.awaited)
         return [
-            _feature(row, texts)
-            for row in texts.features.values()
+            _feature(row, texts, live=row.key not in awaited)
+            for row in found.features
             if concept in (None, row.concept) and measure in (None, row.measure)
         ]
 
@@ -61,7 +67,7 @@ def _check(what: str, asked: str | None, known: set[str]) -> None:
         raise InvalidInput(f"no feature has the {what} {asked!r}; there are: {', '.join(sorted(known))}")
 
 
-def _feature(row: FeatureSpec, texts: Texts) -> Feature:
+def _feature(row: FeatureSpec, texts: Texts, *, live: bool) -> Feature:
     concept = texts.concepts.get(row.concept)
     return Feature(
         key=row.key,
@@ -70,6 +76,7 @@ def _feature(row: FeatureSpec, texts: Texts) -> Feature:
         concept=row.concept,
         owner=row.owner,
         version=row.version,
+        live=live,
         window_days=row.window_days,
         events=list(row.events),
         value_property=row.value_property,

@@ -3,8 +3,10 @@
 Every comparison is at one read point (t, pos); the expected number of differing values is 0.
 """
 
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,19 @@ import pyarrow as pa
 from vigie_contracts.errors import IncompatibleData, Unavailable
 from vigie_contracts.events import LogRecord, Position, decode_record
 from vigie_contracts.features import FeatureSpec, FeatureTable, feature_spec_hash
-from vigie_contracts.scores import ChurnDefinition, ChurnScore, decode_score
+from vigie_contracts.models import MODEL_FILE, decode_document
+from vigie_contracts.reads import ParityFigure
+from vigie_contracts.scores import ChurnScore, decode_score
 from vigie_kit import installation
 from vigie_kit.clock import Clock
 from vigie_kit.sqlite_log import LANE, SqliteLogReader
 from vigie_tiles.batch import Batch
 from vigie_tiles.layout import Layout
+from vigie_tiles.live import is_live
 from vigie_tiles.reader import TileReader
+
+from vigie_cli import running
+from vigie_cli.connection import connect
 
 PAGE = 5_000
 TRIES = 20
@@ -51,29 +59,50 @@ class Parity:
         """The vectors of the newest `limit` stored churn scores against the archive, each at its own (t, pos)."""
         what = "vectors of stored scores = archive at their (t, pos)"
         scores = self._newest_scores(limit)
-        features, known = self._features_of(scores)
-        left_out = len(scores) - len(known)
-        note = f"{left_out} scores of another feature table left out" if left_out else ""
-        if not known:
+        groups = self._by_features(scores)
+        left_out = len(scores) - sum(len(known) for _, known in groups)
+        note = f"{left_out} scores of models that are not here left out" if left_out else ""
+        if not groups:
             return Compared(what, 0, 0, 0, (), note or "no stored score yet")
-        labels = [(score.customer_id, score.read_point.t_us, score.read_point.pos.get(LANE, 0)) for score in known]
-        batch = self._batch(max(label[2] for label in labels))
+        batch = self._batch(max(score.read_point.pos.get(LANE, 0) for _, known in groups for score in known))
+        return reduce(_joined, [self._stored(what, batch, features, known, note) for features, known in groups])
+
+    def report(self, found: Sequence[Compared]) -> None:
+        """Tell the features service, where one runs: its status and metrics show the figure."""
+        if not running.is_running(self._data):
+            return
+        client = connect(self._data).client("features")
+        figure = ParityFigure(
+            vectors=sum(one.rows for one in found),
+            mismatches=sum(one.differences for one in found),
+            at_us=Clock(self._found.clock).now_us(),
+        )
+        try:
+            client.post("/internal/parity", figure, ParityFigure)
+        finally:
+            client.close()
+
+    def _stored(
+        self, what: str, batch: Batch, features: Sequence[FeatureSpec], scores: Sequence[ChurnScore], note: str
+    ) -> Compared:
+        labels = [(score.customer_id, score.read_point.t_us, score.read_point.pos.get(LANE, 0)) for score in scores]
         expected = batch.vectors(_labels(labels), features)
-        return _compare(what, features, labels, [score.vector for score in known], expected, note)
+        return _compare(what, features, labels, [score.vector for score in scores], expected, note)
 
     def tiles_now(self, limit: int) -> Compared:
         """What the tiles answer now for `limit` customers against the archive at the same (t, pos)."""
         customers = self._customers(limit)
-        reader = TileReader(self._data / "features.db", Layout(self._table, self._zone))
+        reader = self._reader()
         try:
-            found = reader.read(customers, self._table.features, Clock(self._found.clock).now_us())
+            features = self._live(reader)
+            found = reader.read(customers, features, Clock(self._found.clock).now_us())
         finally:
             reader.close()
         position = found.pos.get(LANE, 0)
         labels = [(customer, int(t_us), position) for customer, t_us in zip(customers, found.t_us, strict=True)]
-        expected = self._batch(position).vectors(_labels(labels), self._table.features)
+        expected = self._batch(position).vectors(_labels(labels), features)
         actual = _rows(found.matrix.values, found.matrix.valid)
-        return _compare("tiles read now = archive", self._table.features, labels, actual, expected)
+        return _compare("tiles read now = archive", features, labels, actual, expected, self._awaited(features))
 
     def feast_now(self, limit: int) -> Compared:
         """What stock Feast answers online for `limit` customers against the tiles, while nothing is being written."""
@@ -81,24 +110,38 @@ class Parity:
 
         customers = self._customers(limit)
         store = registration.store(self._data, self._feature_repo)
-        names = [f"{registration.VIEW}:{feature.key}" for feature in self._table.features]
+        with contextlib.closing(self._reader()) as reader:
+            features = self._live(reader)
+        names = [f"{registration.VIEW}:{feature.key}" for feature in features]
         position, answer = self._at_rest(
             lambda: store.get_online_features(names, [{"customer_id": customer} for customer in customers])
         )
         rows = answer.to_dict()
-        columns = [rows[feature.key] for feature in self._table.features]
+        columns = [rows[feature.key] for feature in features]
         timestamps = answer.proto.results[-1].event_timestamps
         labels = [
             (customer, stamp.seconds * 1_000_000 + stamp.nanos // 1_000, position)
             for customer, stamp in zip(customers, timestamps, strict=True)
         ]
-        expected = self._batch(position).vectors(_labels(labels), self._table.features)
+        expected = self._batch(position).vectors(_labels(labels), features)
         actual = [list(row) for row in zip(*columns, strict=True)]
-        return _compare("Feast online = archive", self._table.features, labels, actual, expected)
+        return _compare("Feast online = archive", features, labels, actual, expected, self._awaited(features))
+
+    def _reader(self) -> TileReader:
+        return TileReader(self._data / "features.db", Layout(self._table, self._zone))
+
+    def _live(self, reader: TileReader) -> tuple[FeatureSpec, ...]:
+        """The declared features that the tiles answer."""
+        live = reader.live()
+        return tuple(feature for feature in self._table.features if is_live(live, feature))
+
+    def _awaited(self, features: Sequence[FeatureSpec]) -> str:
+        left_out = len(self._table.features) - len(features)
+        return f"{left_out} features that are not live yet left out" if left_out else ""
 
     def _at_rest(self, read: Any) -> tuple[int, Any]:
         """A read during which the tiles did not move, and their position; Unavailable when they never rest."""
-        reader = TileReader(self._data / "features.db", Layout(self._table, self._zone))
+        reader = self._reader()
         try:
             for _ in range(TRIES):
                 before = reader.read([], (), 0).pos
@@ -122,17 +165,24 @@ class Parity:
         log.close()
         return found[:limit]
 
-    def _features_of(self, scores: Sequence[ChurnScore]) -> tuple[tuple[FeatureSpec, ...], list[ChurnScore]]:
-        """The model's features, found by their hash, and the scores that were made with them."""
-        for definition in ChurnDefinition.load_all(self._feature_repo):
-            left_out = set(definition.exclude_features)
-            features = tuple(
-                row for row in self._table.features if row.key not in left_out and row.name not in left_out
-            )
-            digest = feature_spec_hash(features)
-            if known := [score for score in scores if score.spec_hash == digest]:
-                return features, known
-        return (), []
+    def _by_features(self, scores: Sequence[ChurnScore]) -> list[tuple[tuple[FeatureSpec, ...], list[ChurnScore]]]:
+        """Scores by what their models read; those of models that scoring has not loaded are left out."""
+        listed = self._listed()
+        found: dict[str, list[ChurnScore]] = {}
+        for score in scores:
+            if score.spec_hash in listed:
+                found.setdefault(score.spec_hash, []).append(score)
+        return [(listed[digest], known) for digest, known in found.items()]
+
+    def _listed(self) -> dict[str, tuple[FeatureSpec, ...]]:
+        """By spec hash, what the models that scoring has loaded read, as far as the table still declares it."""
+        found = {}
+        for path in sorted((self._data / "models").rglob(MODEL_FILE)):
+            document = decode_document(path.read_bytes())
+            if self._table.by_key.keys() >= set(document.features):
+                features = self._table.select(document.features)
+                found[feature_spec_hash(features)] = features
+        return found
 
     def _customers(self, limit: int) -> list[str]:
         """Customers spread over all."""
@@ -181,6 +231,16 @@ def _rows(values: np.ndarray, valid: np.ndarray) -> list[list[int | None]]:
         [int(value) if there else None for value, there in zip(row, present, strict=True)]
         for row, present in zip(values, valid, strict=True)
     ]
+
+
+def _joined(one: Compared, other: Compared) -> Compared:
+    return replace(
+        one,
+        rows=one.rows + other.rows,
+        values=one.values + other.values,
+        differences=one.differences + other.differences,
+        examples=one.examples + other.examples,
+    )
 
 
 def _compare(

@@ -287,16 +287,42 @@ class MembershipsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CatalogueAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /internal/catalogue`: the declared features (event categories expanded) and micro-conversions."""
+    """`GET /internal/catalogue`: the features (event categories expanded) and micro-conversions.
+
+    `awaited` are keys of features that are folded for and null until they are live.
+    """
 
     features: list[FeatureSpec]
     micro_conversions: list[MicroConversion]
+    awaited: list[str] = []
+
+
+class ApplyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /internal/apply`: read the feature table of the repository again."""
+
+
+class ApplyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /internal/apply`: the table was read again. `awaited` are the features that are not live yet: the log is
+    folded for them up to `until`, and what comes after."""
+
+    features: int
+    awaited: list[str]
+    until: int
+
+
+class ParityFigure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /internal/parity`: what `vigie features parity` found: vectors compared, values that differed."""
+
+    vectors: int
+    mismatches: int
+    at_us: int
 
 
 class FeaturesStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`GET /internal/status` of features. Lags are of the state and the archive behind the log "events".
 
     `lag["seconds"]` is for how long (system time) the state has been behind. `problems` are sentences; empty is fine.
+    `parity` is the last comparison of the engines, null before the first.
     """
 
     service: str
@@ -307,6 +333,7 @@ class FeaturesStatus(msgspec.Struct, frozen=True, kw_only=True):
     business_now_us: int
     rebuilding: bool
     problems: list[str]
+    parity: ParityFigure | None = None
 
 
 # ---- scoring --------------------------------------------------------------------------------------------------------
@@ -394,13 +421,14 @@ class WorkListAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /internal/models`: what is loaded, and why not when it is not."""
+    """`GET /internal/models`: what is loaded, with the features it reads, and why not when it is not."""
 
     name: str
     alias: str
     version: str | None
     spec_hash: str | None
     problem: str | None = None
+    features: list[str] = []
 
 
 class ModelsAnswer(msgspec.Struct, frozen=True, kw_only=True):

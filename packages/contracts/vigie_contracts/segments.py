@@ -540,10 +540,17 @@ class SegmentTable:
             raise InvalidInput("two segments share a key")
 
     @classmethod
-    def load(cls, feature_repo: Path, table: FeatureTable, definitions: Collection[str] = ()) -> "SegmentTable":
-        """Read `segments.toml`, checked against the features and churn definitions; an absent file declares none."""
+    def load(
+        cls, feature_repo: Path, table: FeatureTable, definitions: Collection[str] = (), *, skip_unknown: bool = False
+    ) -> "SegmentTable":
+        """Read `segments.toml`, checked against the features and churn definitions; an absent file declares none.
+
+        With `skip_unknown` segments that name features which the table does not hold are left out: they wait for them.
+        """
         path = feature_repo / "segments.toml"
         specs = read_toml(path, _File).segment if path.exists() else []
+        if skip_unknown:
+            specs = [spec for spec in specs if table.by_key.keys() >= set(features_used(parse(spec.predicate)))]
         try:
             return cls(specs, Vocabulary(table, definitions))
         except InvalidInput as error:

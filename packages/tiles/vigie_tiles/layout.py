@@ -150,6 +150,7 @@ class Layout:
         self.routes, self.route_slots = _routes(self.slots)
         self.hash = self._hash()
         self.plans: dict[tuple[int, ...], Any] = {}
+        self.live_places: dict[tuple[int, ...], tuple[tuple[FeatureSpec, ...], tuple[int, ...]]] = {}
         self.leaving: Any = None
         self._numbers = {(slot.atom, slot.kind): number for number, slot in enumerate(self.slots)}
 

@@ -68,10 +68,11 @@ class TileOnlineStore(OnlineStore):  # type: ignore[misc]
     ) -> list[Row]:
         """One row a customer: (t as aware UTC, values by feature name). A null is an empty value.
 
-        t = max(clock, newest in the customer's state + 1 µs). A customer without events has the values of none.
+        t = max(clock, newest in the customer's state + 1 µs). A customer without events has the values of none. A
+        feature that is declared and not live yet is null.
         """
-        opened = self._open(config)
         names = requested_features or [field.name for field in table.features]
+        opened = self._open(config, names)
         features = opened.table.select(names)
         customer_ids = [_customer_id(key) for key in entity_keys]
         read = opened.tiles.read(customer_ids, features, clock.now_us(opened.data))
@@ -103,7 +104,8 @@ class TileOnlineStore(OnlineStore):  # type: ignore[misc]
             opened.tiles.close()
         self._opened.clear()
 
-    def _open(self, config: RepoConfig) -> _Opened:
+    def _open(self, config: RepoConfig, names: Sequence[str]) -> _Opened:
+        """What was opened before, with the feature table read again when it misses a name."""
         data = directory(config, config.online_store.data)
         feature_repo = directory(config, config.online_store.feature_repo)
         where = data, feature_repo, config.online_store.redis
@@ -111,6 +113,8 @@ class TileOnlineStore(OnlineStore):  # type: ignore[misc]
         if opened is None:
             table = FeatureTable.load(feature_repo)
             opened = self._opened[where] = _Opened(data, table, _tiles(data, table, config.online_store.redis))
+        elif not opened.table.by_key.keys() >= set(names):
+            opened = self._opened[where] = opened._replace(table=FeatureTable.load(feature_repo))
         return opened
 
 

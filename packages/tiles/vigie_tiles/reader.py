@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from vigie_contracts.errors import Unavailable
 from vigie_contracts.events import Cursor
-from vigie_contracts.features import FeatureSpec
+from vigie_contracts.features import FeatureSpec, FeatureTable
 
-from vigie_tiles import kernel
 from vigie_tiles.kernel import Matrix
 from vigie_tiles.layout import Layout
+from vigie_tiles.live import FEATURES, LIVE, Following, finalise_live
 from vigie_tiles.local_days import Ints
 from vigie_tiles.schema import WATERMARK
 
@@ -64,7 +64,7 @@ class TileReader:
     """Reads tiles of one features.db, read-only; may be shared by threads (each gets its own connection)."""
 
     def __init__(self, features_db: Path, layout: Layout) -> None:
-        self.layout = layout
+        self._following = Following(layout)
         self._path = features_db
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -73,21 +73,28 @@ class TileReader:
     def read(self, customer_ids: Sequence[str], features: Sequence[FeatureSpec], now_us: int) -> TileRead:
         """Values of `features` for each customer at t = max(now, newest in its state + 1 µs).
 
-        Raises Unavailable when features.db cannot be read yet, IncompatibleData for tiles of another layout.
+        Null for a feature that is not live. Raises Unavailable when features.db cannot be read yet or is rebuilt,
+        IncompatibleData for tiles of another layout.
         """
         with self._snapshot() as connection:
+            layout = self._layout(connection)
             members = _members(connection, customer_ids)
             tiles = _tiles(connection, sorted({member for found in members.values() for member in found}))
             pos = dict(connection.execute("SELECT lane, number FROM applied").fetchall())
         rows = [[tiles[member] for member in members[customer] if member in tiles] for customer in customer_ids]
-        return finalised(self.layout, features, rows, pos, now_us)
+        return finalised(layout, features, rows, pos, now_us)
+
+    def live(self) -> FeatureTable:
+        """The feature table that the tiles hold now; Unavailable as `read` raises it."""
+        with self._snapshot() as connection:
+            return self._layout(connection).table
 
     def reached(self) -> StateReached:
         """How far folding and sweep are; Unavailable when features.db cannot be read yet."""
         with self._snapshot() as connection:
             pos = dict(connection.execute("SELECT lane, number FROM applied").fetchall())
-            swept = connection.execute("SELECT value FROM installation WHERE key = ?", (WATERMARK,)).fetchone()
-        return StateReached(pos, int(swept[0]) if swept else None)
+            swept = _setting(connection, WATERMARK)
+        return StateReached(pos, int(swept) if swept else None)
 
     def customer_of(self, member_ids: Sequence[str]) -> dict[str, str]:
         """Each member's customer now; a member that the map does not name is its own customer."""
@@ -102,6 +109,9 @@ class TileReader:
                 connection.close()
             self._connections.clear()
             self._local = threading.local()
+
+    def _layout(self, connection: sqlite3.Connection) -> Layout:
+        return self._following.at(_setting(connection, LIVE), lambda: _setting(connection, FEATURES) or "[]")
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -134,8 +144,13 @@ def finalised(
     newest = [max((tile[1] for tile in row), default=now_us - 1) for row in tiles]
     t_us = np.maximum(np.array(newest, dtype=np.int64) + 1, now_us)
     blobs = [[tile[0] for tile in row] for row in tiles]
-    matrix = kernel.finalise(layout, features, blobs, t_us)
+    matrix = finalise_live(layout, features, blobs, t_us)
     return TileRead(matrix, t_us, pos, np.array([bool(row) for row in tiles], dtype=bool))
+
+
+def _setting(connection: sqlite3.Connection, key: str) -> str | None:
+    found = connection.execute("SELECT value FROM installation WHERE key = ?", (key,)).fetchone()
+    return None if found is None else str(found[0])
 
 
 def _members(connection: sqlite3.Connection, customer_ids: Sequence[str]) -> dict[str, list[str]]:

@@ -1,7 +1,8 @@
 """The serving copy of tiles in Redis: what features.db held at one position, written after its commit, read at once.
 
-Four hashes of one layout in the hash slot of an installation (`{vigie:…}`): `applied` (lane -> number), `tiles` (member
--> blob), `moved` (member -> its customer, where that is another id) and `joined` (customer -> its other members, JSON).
+Four hashes of one feature table in the hash slot of an installation (`{vigie:…}`), which the key `live` names with the
+table's rows: `applied` (lane -> number), `tiles` (member -> blob), `moved` (member -> its customer, where that is
+another id) and `joined` (customer -> its other members, JSON).
 A write names the position it starts from: one that comes late, twice or after a gap changes nothing. The copy is lost
 when any of its hashes is (a restart without persistence, an eviction); then reads say so until it is filled again.
 """
@@ -22,6 +23,7 @@ from vigie_contracts.features import FeatureSpec
 
 from vigie_tiles import codec
 from vigie_tiles.layout import Layout
+from vigie_tiles.live import Following, Met, rows_of
 from vigie_tiles.reader import TileRead, finalised
 
 TIMEOUT_SECONDS = 10.0
@@ -78,7 +80,7 @@ class RedisTiles:
 
     def __init__(self, url: str, created_at: str, layout: Layout) -> None:
         """`url`: redis://host:port/number; `created_at`: the installation's, so that two can share a Redis."""
-        self._layout = layout
+        self._following = Following(layout)
         self._created_at = created_at
         try:
             self._client: Any = redis.Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS)
@@ -92,7 +94,11 @@ class RedisTiles:
         """As TileReader.read, from one instant of the copy; Unavailable when the copy is lost."""
         asked = list(dict.fromkeys(customer_ids))
         with self._spoken():
-            found = self._script(keys=self._keys(), args=asked)
+            met = self._following.now
+            found = self._script(keys=self._keys(met), args=asked)
+            if found is None and self._follow(met):
+                met = self._following.now
+                found = self._script(keys=self._keys(met), args=asked)
         if found is None:
             raise Unavailable(f"{self._where} {LOST}")
         applied, counts, blobs = found
@@ -105,11 +111,11 @@ class RedisTiles:
         pos = {
             int(lane): int(number) for lane, number in zip(applied[::2], applied[1::2], strict=True) if lane.isdigit()
         }
-        return finalised(self._layout, features, tiles, pos, now_us)
+        return finalised(met.layout, features, tiles, pos, now_us)
 
     def position(self, lane: int) -> int | None:
         """What the copy holds of a lane; None when it is lost or was never filled."""
-        keys = self._keys()
+        keys = self._keys(self._following.now)
         with self._spoken(), self._client.pipeline() as pipe:
             for key in keys[1:]:
                 pipe.hexists(key, _WHOLE)
@@ -121,13 +127,13 @@ class RedisTiles:
         if not member_ids:
             return 0
         with self._spoken(), self._client.pipeline() as pipe:
-            for key in self._keys()[1:]:
+            for key in self._keys(self._following.now)[1:]:
                 pipe.hmget(key, list(member_ids))
             return sum(value is not None for values in pipe.execute() for value in values)
 
     def commit(self, lane: int, expected: int, number: int, delta: Delta) -> None:
         """Move the copy from `expected` to `number`, whole or not at all; Conflict when it stands elsewhere."""
-        keys = self._keys()
+        keys = self._keys(self._following.now)
         with self._spoken(), self._client.pipeline() as pipe:
             try:
                 pipe.watch(keys.applied)
@@ -147,7 +153,8 @@ class RedisTiles:
 
         Conflict when the copy already stands further: an older state never replaces a newer one.
         """
-        keys, filling = self._keys(), self._keys(f":filling:{uuid4().hex}")
+        met = self._following.now
+        keys, filling = self._keys(met), self._keys(met, f":filling:{uuid4().hex}")
         with self._spoken(), self._client.pipeline() as pipe:
             try:
                 for part in chain([Delta()], parts):
@@ -162,6 +169,7 @@ class RedisTiles:
                     )
                 pipe.multi()
                 pipe.hset(filling.applied, mapping={_WHOLE: 1, str(lane): number})
+                pipe.hset(self._live_key, mapping={"live": met.live, "rows": rows_of(met.layout.table)})
                 for old, new in zip(keys, filling, strict=True):
                     pipe.rename(new, old)
                 pipe.execute()
@@ -172,6 +180,11 @@ class RedisTiles:
                 self._client.unlink(*filling)
 
     @property
+    def live(self) -> str:
+        """The hash of the feature table whose tiles are copied."""
+        return self._following.now.live
+
+    @property
     def prefix(self) -> str:
         """What the names of this installation's keys begin with."""
         return f"{{vigie:{hashlib.sha256(self._created_at.encode()).hexdigest()[:16]}}}"
@@ -180,12 +193,24 @@ class RedisTiles:
         """Close the connections."""
         self._client.close()
 
-    def _keys(self, suffix: str = "") -> _Keys:
-        return _Keys(*(f"{self.prefix}:{self._layout.hash:016x}:{part}{suffix}" for part in _Keys._fields))
+    @property
+    def _live_key(self) -> str:
+        return f"{self.prefix}:live"
+
+    def _follow(self, met: Met) -> bool:
+        """Take over the feature table of the copy; whether it is another one."""
+        live, rows = self._client.hmget(self._live_key, "live", "rows")
+        if live is None or rows is None or live.decode() == met.live:
+            return False
+        self._following.at(live.decode(), lambda: rows)
+        return True
+
+    def _keys(self, met: Met, suffix: str = "") -> _Keys:
+        return _Keys(*(f"{self.prefix}:{met.live}:{part}{suffix}" for part in _Keys._fields))
 
     def _forget_others(self, keys: _Keys) -> None:
-        """Delete this installation's copies of earlier layouts, which nobody keeps (nor erases anybody from)."""
-        names = {key.encode() for key in keys}
+        """Delete this installation's copies for earlier tables, which nobody keeps (nor erases anybody from)."""
+        names = {key.encode() for key in (*keys, self._live_key)}
         others = [name for name in self._client.scan_iter(f"{self.prefix}:*", count=1000) if name not in names]
         if others:
             self._client.unlink(*others)

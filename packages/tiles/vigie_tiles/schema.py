@@ -9,8 +9,13 @@ which the sweep has visited everybody who was due.
 FEATURES_DB = "features.db"
 WATERMARK = "sweep_watermark_us"
 
+_TILES = "CREATE TABLE IF NOT EXISTS {} (member_id TEXT PRIMARY KEY, blob BLOB NOT NULL, newest_us INTEGER NOT NULL)"
+NEXT_TILES = _TILES.format("tiles_next")
+"""Tiles that are folded for a changed feature table and not read by anybody yet."""
+
 DDL: tuple[str, ...] = (
-    "CREATE TABLE IF NOT EXISTS tiles (member_id TEXT PRIMARY KEY, blob BLOB NOT NULL, newest_us INTEGER NOT NULL)",
+    _TILES.format("tiles"),
+    NEXT_TILES,
     "CREATE TABLE IF NOT EXISTS customers ("
     "customer_id TEXT PRIMARY KEY, next_change_at_us INTEGER NOT NULL, newest_us INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS customers_by_next_change ON customers (next_change_at_us)",

@@ -16,6 +16,8 @@ from vigie_contracts.models import CHAMPION, PROPENSITY_MODEL
 from vigie_contracts.scores import ChurnDefinition
 from vigie_kit.clock import Clock
 from vigie_kit.installation import load
+from vigie_tiles.live import live_table
+from vigie_tiles.schema import FEATURES_DB
 
 from vigie_training import plots
 from vigie_training.bootstrap import Estimate
@@ -119,7 +121,8 @@ def promote(
     """Run the gate on a version (default: the challenger) and make it champion when it holds or is overridden."""
     ledger = Ledger(data)
     try:
-        return Promoter(Registry(mlflow_uri), ledger, who, clock.now_us()).promote(name, version, override)
+        live = live_table(data / FEATURES_DB)
+        return Promoter(Registry(mlflow_uri), ledger, who, clock.now_us(), live).promote(name, version, override)
     finally:
         ledger.close()
 

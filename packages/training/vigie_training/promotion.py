@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from vigie_contracts.errors import Conflict, IncompatibleData, InvalidInput, NotFound
+from vigie_contracts.features import FeatureTable
 from vigie_contracts.models import CHALLENGER, CHAMPION, ModelDocument
 from vigie_kit import failpoints
 from vigie_kit.database import transaction
@@ -19,23 +20,29 @@ from vigie_training.vectors import Matrix
 
 @dataclass(frozen=True)
 class Promoter:
-    """Judges and moves on behalf of `who`, at the business instant `now_us`."""
+    """Judges and moves on behalf of `who`, at the business instant `now_us`.
+
+    `live` is the feature table that the tiles answer; null where no tiles are kept beside the data.
+    """
 
     registry: Registry
     ledger: Ledger
     who: str
     now_us: int
+    live: FeatureTable | None = None
 
     def promote(self, name: str, version: str | None = None, override: str | None = None) -> GateReport:
         """Judge a version (default: the challenger); when it holds, or with a reason to override, make it champion.
 
         A refusal is a report, not an error; it stands in the ledger too. NotFound: no such version, or no evidence.
+        Conflict, whatever the override: it reads a feature that is not live yet, and would be scored on nulls.
         """
         if override is not None and not override.strip():
             raise InvalidInput("an override needs a reason; it will stand in the ledger")
         candidate = self._candidate(name, version)
         champion = self._rival(candidate)
         evidence, test = self.registry.evidence(candidate)
+        self._check_live(candidate)
         contest = self._contest(candidate, champion, evidence, test)
         report = _report(candidate, champion, judge(evidence, contest, self.now_us), contest, evidence, override)
         self._settle(report)
@@ -69,6 +76,22 @@ class Promoter:
         )
         self._move(row)
         return row
+
+    def _check_live(self, candidate: Version) -> None:
+        if self.live is None:
+            return
+        try:
+            _, document = self.registry.model(candidate)
+        except (NotFound, IncompatibleData):  # of another make: the gate says so
+            return
+        wanted = zip(document.features, document.definition_hashes, strict=True)
+        held = {row.key: row.definition_hash for row in self.live.features}
+        missing = [key for key, digest in wanted if held.get(key) != digest]
+        if missing:
+            raise Conflict(
+                f"{candidate.name} version {candidate.version} reads {', '.join(missing)}, which is not live;"
+                " run `vigie features apply`, and promote it when that says that everything is live"
+            )
 
     def _rival(self, candidate: Version) -> Version | None:
         """The champion; the recorded one where the alias has moved to the candidate but a kill kept the row out."""

@@ -1,6 +1,6 @@
 """What follows for customers from their state at the clock: when they next move, which segments they are in.
 
-The consumer, the sweep and the rebuild all end here, inside their transaction.
+The consumer, the sweep and the walk all end here, inside their transaction.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -10,8 +10,10 @@ from vigie_tiles.layout import Layout
 from vigie_features import domain
 from vigie_features.assessing import Assessor
 from vigie_features.domain import Batch, StoredTile
-from vigie_features.store import Store, Transaction
+from vigie_features.store import NEXT_TILES, TILES, Store, TilesTable, Transaction
 
+NEXT_APPLIED = "next_applied"
+"""Setting: the last number of the log in the next tiles."""
 LARGEST_BATCH = 5
 """In a backlog a batch holds up to this many times the usual number of records."""
 
@@ -55,11 +57,15 @@ def fold(tx: Transaction, layout: Layout, batch: Batch) -> dict[str, StoredTile]
     """Apply the batch's map moves and fold its events into tiles; the new state of the members touched."""
     for moved in batch.moves:
         tx.move_member(moved)
-    before = tx.tiles(list(batch.by_member))
+    return _fold_events(tx, layout, batch, TILES)
+
+
+def _fold_events(tx: Transaction, layout: Layout, batch: Batch, table: TilesTable) -> dict[str, StoredTile]:
+    before = tx.tiles(list(batch.by_member), table)
     blobs = {member_id: before[member_id].blob if member_id in before else None for member_id in batch.by_member}
     after = kernel.fold(layout, blobs, batch.events)
     folded = {member_id: StoredTile(member.blob, member.newest_us) for member_id, member in after.items()}
-    tx.save_tiles(folded)
+    tx.save_tiles(folded, table)
     return folded
 
 
@@ -69,10 +75,10 @@ def forget(tx: Transaction, batch: Batch) -> None:
         tx.forget(person.member_ids)
 
 
-def refold(store: Store, layout: Layout, entries: Sequence[Entry], expected: int, failpoint: str) -> None:
-    """Apply log entries to the state only: no segments, nothing appended to an output log."""
+def fold_next(store: Store, layout: Layout, entries: Sequence[Entry], failpoint: str) -> None:
+    """Apply log entries to the next tiles only; who is erased among them, or was since, leaves nothing there."""
     batch = domain.read_batch(entries)
-    with store.writing(failpoint) as tx:
-        tx.advance(expected, entries[-1].position.number)
-        fold(tx, layout, batch)
+    with store.writing(failpoint, erasing=bool(batch.erased)) as tx:
+        _fold_events(tx, layout, batch, NEXT_TILES)
         forget(tx, batch)
+        tx.set(NEXT_APPLIED, str(entries[-1].position.number))

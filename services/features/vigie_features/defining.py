@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from vigie_contracts.errors import Conflict, InvalidInput, NotFound, Unavailable
 from vigie_contracts.segmentation import DefineAnswer, DefineRequest, PreviewRequest, RetireAnswer, RetireRequest
 from vigie_contracts.segments import EXCLUSIVE_FAMILIES, Segment, SegmentSpec, needs_scores, read_definition
+from vigie_tiles.live import REBUILT
 
 from vigie_features.definitions import ASSESS_AFTER, GENERATION, Definitions, Standing, meaning
 from vigie_features.previewing import Previewing
@@ -128,7 +129,7 @@ class Defining:
 
     def _check_ready(self) -> None:
         if not self._is_rebuilt():
-            raise Unavailable("the tiles are being rebuilt because the feature table changed; try again shortly")
+            raise Unavailable(REBUILT)
 
 
 def _reassess(tx: Transaction) -> None:

@@ -20,3 +20,6 @@ ERASURE_FAILPOINTS: tuple[str, ...] = ("features.archive_before_unlink",)
 
 DEFINE_FAILPOINTS: tuple[str, ...] = ("features.define_before_commit", "features.define_after_commit")
 """Passed only by the definition of a segment; the walk that follows passes the rebuild's."""
+
+APPLY_FAILPOINTS: tuple[str, ...] = ("features.apply_before_commit", "features.apply_after_commit")
+"""Passed only when a changed feature table is taken over; folding for it passes the rebuild's."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from vigie_contracts.reads import FeaturesStatus
+import msgspec
+from vigie_contracts.reads import FeaturesStatus, ParityFigure
 from vigie_kit.clock import Clock
 from vigie_kit.log import LogReader
 from vigie_kit.sqlite_log import LANE
@@ -10,8 +11,11 @@ from vigie_kit.worker import Worker
 from vigie_tiles.schema import WATERMARK
 
 from vigie_features.archive import Archive, behind
+from vigie_features.folding import NEXT_FEATURES, next_applied
 from vigie_features.store import Store
 
+PARITY = "parity"
+"""Setting: the last comparison of the engines."""
 STALE_SECONDS = 60.0
 STALE_SWEEP_SECONDS = 2 * 3_600.0
 
@@ -55,12 +59,15 @@ class StatusReport:
         """The status now."""
         with self._store.snapshot() as snapshot:
             applied, watermark, counts = snapshot.applied(), snapshot.setting(WATERMARK), snapshot.counts()
+            parity = snapshot.setting(PARITY)
+            folded = {"next_features": {LANE: next_applied(snapshot)}} if snapshot.setting(NEXT_FEATURES) else {}
         end, archived = self._log.end(), self._archive.manifest.end
+        compared = None if parity is None else msgspec.json.decode(parity, type=ParityFigure)
         seconds = self._lag.seconds(end.get(LANE, 0), applied)
         now_us, watermark_us = self._clock.now_us(), int(watermark) if watermark else None
         return FeaturesStatus(
             service="features",
-            offsets={"events": {LANE: applied}, "log_end": end, "archive": archived},
+            offsets={"events": {LANE: applied}, "log_end": end, "archive": archived, **folded},
             lag={
                 "records": behind(end, {LANE: applied}),
                 "seconds": seconds,
@@ -70,10 +77,24 @@ class StatusReport:
             watermark_us=watermark_us,
             business_now_us=now_us,
             rebuilding=not self._is_rebuilt(),
-            problems=self._problems(workers, seconds, now_us, watermark_us),
+            problems=self._problems(workers, seconds, now_us, watermark_us, compared),
+            parity=compared,
         )
 
-    def _problems(self, workers: list[Worker], seconds: float, now_us: int, watermark_us: int | None) -> list[str]:
+    def compared(self, figure: ParityFigure) -> ParityFigure:
+        """Keep the last comparison of the engines."""
+        with self._store.writing("features.parity_") as tx:
+            tx.set(PARITY, msgspec.json.encode(figure).decode())
+        return figure
+
+    def _problems(
+        self,
+        workers: list[Worker],
+        seconds: float,
+        now_us: int,
+        watermark_us: int | None,
+        compared: ParityFigure | None,
+    ) -> list[str]:
         found = [f"{worker.name}: {worker.last_error}" for worker in workers if worker.last_error is not None]
         if not self._is_rebuilt():
             found.append("the tiles are being rebuilt")
@@ -81,4 +102,6 @@ class StatusReport:
             found.append(f"the state has been behind the log for {seconds:.0f} s: features are stale")
         if watermark_us is not None and self._clock.system_seconds(now_us - watermark_us) > STALE_SWEEP_SECONDS:
             found.append("the sweep has not finished for two hours: features are stale")
+        if compared is not None and compared.mismatches:
+            found.append(f"the last comparison of the engines found {compared.mismatches} values that differ")
         return found

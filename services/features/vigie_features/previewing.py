@@ -22,6 +22,7 @@ from vigie_contracts.segments import (
 from vigie_kit.sqlite_log import LANE
 from vigie_tiles import kernel
 from vigie_tiles.layout import Layout
+from vigie_tiles.live import REBUILT
 
 from vigie_features import domain
 from vigie_features.definitions import Definitions
@@ -81,7 +82,7 @@ class Previewing:
         if needs_scores(tree):
             raise InvalidInput("a definition that names scores is evaluated by scoring and cannot be previewed")
         if not self._is_rebuilt():
-            raise Unavailable("the tiles are being rebuilt because the feature table changed; try again shortly")
+            raise Unavailable(REBUILT)
         if not self._places.acquire(blocking=False):
             raise LimitExceeded(f"{MOST_AT_ONCE} previews are being computed; try again in a few seconds")
         try:

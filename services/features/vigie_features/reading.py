@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 from vigie_contracts.catalogue import Catalogue
 from vigie_contracts.errors import InvalidInput, NotFound, Unavailable
-from vigie_contracts.features import FeatureTable
+from vigie_contracts.features import FeatureSpec, FeatureTable
 from vigie_contracts.reads import (
     CatalogueAnswer,
     EngagementAnswer,
@@ -28,13 +28,14 @@ from vigie_contracts.segments import EXCLUSIVE_FAMILIES, SegmentSpec, checked_fa
 from vigie_contracts.subjects import Holdings, Place, Section, Subject, SubjectData
 from vigie_kit.holdings import readable
 from vigie_kit.sqlite_log import LANE
-from vigie_tiles import kernel
 from vigie_tiles.layout import Layout
+from vigie_tiles.live import REBUILT, finalise_live
 
 from vigie_features import domain
 from vigie_features.archive import Archive
 from vigie_features.definitions import ASSESS_AFTER, Definitions, Standing, meaning
 from vigie_features.engagement import Engagement
+from vigie_features.folding import awaited, pending_table
 from vigie_features.store import PERSONS, SEGMENTS, TABLES, Snapshot, Store
 
 MOST_CUSTOMERS = 1_000
@@ -78,12 +79,13 @@ class Reading:
         self._is_rebuilt = is_rebuilt
 
     def features(self, request: FeaturesRequest) -> FeaturesAnswer:
-        """Values at the clock, customers and features in the order asked for; null values where there is no state."""
-        specs = self._table.select(request.features) if request.features else self._table.features
+        """Values at the clock, customers and features in the order asked for; null values where there is no state, and
+        of features that are being folded."""
         with self._store.snapshot() as snapshot:
+            specs = self._selected(snapshot, request.features)
             reads = self._reads(snapshot, request.customer_ids)
             pos = {LANE: snapshot.applied()}
-        matrix = kernel.finalise(self._layout, specs, [read.blobs for read in reads], [read.t_us for read in reads])
+        matrix = finalise_live(self._layout, specs, [read.blobs for read in reads], [read.t_us for read in reads])
         found = {
             read.customer_id: FeatureRow(
                 customer_id=read.customer_id,
@@ -192,15 +194,28 @@ class Reading:
         return SubjectData(sections=sections)
 
     def catalogue(self) -> CatalogueAnswer:
-        """What is declared."""
+        """What is declared, with the features that are being folded."""
+        with self._store.snapshot() as snapshot:
+            pending = pending_table(snapshot)
+            awaiting = awaited(snapshot)
         return CatalogueAnswer(
-            features=list(self._table.features), micro_conversions=list(self._catalogue.micro_conversions.values())
+            features=list((pending or self._table).features),
+            micro_conversions=list(self._catalogue.micro_conversions.values()),
+            awaited=awaiting,
         )
+
+    def _selected(self, snapshot: Snapshot, keys: Sequence[str]) -> tuple[FeatureSpec, ...]:
+        """The rows asked for; every live one by default. InvalidInput for one that is not declared."""
+        if all(key in self._table.by_key for key in keys):
+            return self._table.select(keys) if keys else self._table.features
+        pending = pending_table(snapshot)
+        known = {**(pending.by_key if pending else {}), **self._table.by_key}
+        return FeatureTable(tuple(known.values())).select(keys)
 
     def _reads(self, snapshot: Snapshot, customer_ids: Sequence[str]) -> list[domain.CustomerRead]:
         _check_count(customer_ids)
         if not self._is_rebuilt():
-            raise Unavailable("the tiles are being rebuilt because the feature table changed; try again shortly")
+            raise Unavailable(REBUILT)
         members = snapshot.members_of(customer_ids)
         tiles = snapshot.tiles([member_id for found in members.values() for member_id in found])
         return domain.customer_reads(members, tiles, self._now_us())

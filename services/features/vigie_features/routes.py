@@ -8,10 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from vigie_contracts.reads import (
+    ApplyRequest,
     EngagementRequest,
     FeaturesRequest,
     FeaturesStatus,
     MembershipsRequest,
+    ParityFigure,
     SegmentMembersRequest,
 )
 from vigie_contracts.segmentation import (
@@ -24,31 +26,36 @@ from vigie_contracts.segmentation import (
 from vigie_contracts.subjects import Subject
 from vigie_kit.http import StructResponse, decode
 
-from vigie_features.defining import Defining
-from vigie_features.previewing import Previewing
-from vigie_features.reading import Reading
+from vigie_features.applying import Applying
+from vigie_features.generation import Generations
 
 T = TypeVar("T")
 
 
 def internal_routes(
-    reading: Reading, previewing: Previewing, defining: Defining, status: Callable[[], FeaturesStatus]
+    generations: Generations,
+    applying: Applying,
+    status: Callable[[], FeaturesStatus],
+    compared: Callable[[ParityFigure], ParityFigure],
 ) -> list[Route]:
     """Everything below /internal."""
+    now = generations.answer
     return [
-        _posted("/internal/read", FeaturesRequest, reading.features),
-        _posted("/internal/engagement", EngagementRequest, reading.engagement),
-        _got("/internal/segments", reading.segments),
-        _posted("/internal/memberships", MembershipsRequest, reading.memberships),
-        _posted("/internal/segment-members", SegmentMembersRequest, reading.segment_members),
-        _posted("/internal/segment-history", HistoryRequest, reading.segment_history),
-        _posted("/internal/segment-migration", MigrationRequest, reading.migration),
-        _posted("/internal/segment-preview", PreviewRequest, previewing.preview),
-        _posted("/internal/segment-define", DefineRequest, defining.define),
-        _posted("/internal/segment-retire", RetireRequest, defining.retire),
-        _posted("/internal/holdings", Subject, reading.holdings),
-        _posted("/internal/subject", Subject, reading.subject),
-        _got("/internal/catalogue", reading.catalogue),
+        _posted("/internal/read", FeaturesRequest, now(lambda parts: parts.reading.features)),
+        _posted("/internal/engagement", EngagementRequest, now(lambda parts: parts.reading.engagement)),
+        _got("/internal/segments", lambda: generations.current.reading.segments()),
+        _posted("/internal/memberships", MembershipsRequest, now(lambda parts: parts.reading.memberships)),
+        _posted("/internal/segment-members", SegmentMembersRequest, now(lambda parts: parts.reading.segment_members)),
+        _posted("/internal/segment-history", HistoryRequest, now(lambda parts: parts.reading.segment_history)),
+        _posted("/internal/segment-migration", MigrationRequest, now(lambda parts: parts.reading.migration)),
+        _posted("/internal/segment-preview", PreviewRequest, now(lambda parts: parts.previewing.preview)),
+        _posted("/internal/segment-define", DefineRequest, now(lambda parts: parts.defining.define)),
+        _posted("/internal/segment-retire", RetireRequest, now(lambda parts: parts.defining.retire)),
+        _posted("/internal/holdings", Subject, now(lambda parts: parts.reading.holdings)),
+        _posted("/internal/subject", Subject, now(lambda parts: parts.reading.subject)),
+        _posted("/internal/apply", ApplyRequest, lambda _: applying.apply()),
+        _posted("/internal/parity", ParityFigure, compared),
+        _got("/internal/catalogue", lambda: generations.current.reading.catalogue()),
         _got("/internal/status", status),
     ]
 

@@ -10,6 +10,7 @@ from vigie_contracts.errors import Conflict
 from vigie_kit.log import Entry, LogReader
 from vigie_kit.logs import get
 from vigie_kit.sqlite_log import LANE
+from vigie_tiles.live import LIVE
 from vigie_tiles.redis_tiles import Delta, RedisTiles
 
 from vigie_features import domain
@@ -36,7 +37,7 @@ class ServingCopy:
         held = self._copy.position(LANE)
         with self._store.snapshot() as snapshot:
             applied = snapshot.applied()
-            if held == applied:
+            if held == applied or snapshot.setting(LIVE) != self._copy.live:  # another table has just become live
                 return False
             if held is None or not held < applied <= held + LARGEST_STEP:
                 get(__name__).info("the copy of the tiles in Redis is filled", held=held, applied=applied)

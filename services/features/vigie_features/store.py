@@ -26,6 +26,10 @@ from vigie_tiles import schema
 from vigie_features.domain import Moved, StoredTile
 
 CHANGES, SEGMENTS = "changes", "segments"
+TilesTable = Literal["tiles", "tiles_next"]
+TILES: TilesTable = "tiles"
+NEXT_TILES: TilesTable = "tiles_next"
+"""The tiles that are served, and those that are folded for a feature table which is not live yet."""
 
 _OWN_TABLES = (
     "CREATE TABLE IF NOT EXISTS memberships (customer_id TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL,"
@@ -48,6 +52,7 @@ _INDEX_MOVES = f"""INSERT INTO segment_moves
 PERSONS = "members"
 TABLES = (
     Table("tiles", "member_id", PERSONS, "What features are computed from: counts, sums and days, no single event."),
+    Table("tiles_next", "member_id", PERSONS, "The same for features that are still being folded."),
     Table("members", "member_id", PERSONS, "Which of the person's ids are one customer."),
     Table("customers", "customer_id", PERSONS, "When the person's features move next without an event."),
     Table("memberships", "customer_id", PERSONS, "The segments that the person is in."),
@@ -114,9 +119,9 @@ class Snapshot:
         found = self._rows("SELECT value FROM installation WHERE key = ?", (key,))
         return str(found[0][0]) if found else None
 
-    def tiles(self, member_ids: Collection[str]) -> dict[str, StoredTile]:
+    def tiles(self, member_ids: Collection[str], table: TilesTable = TILES) -> dict[str, StoredTile]:
         """State of the members that have any."""
-        sql = f"SELECT member_id, blob, newest_us FROM tiles WHERE member_id {_AMONG}"
+        sql = f"SELECT member_id, blob, newest_us FROM {table} WHERE member_id {_AMONG}"
         rows = self._rows(sql, (_json(member_ids),))
         return {member_id: StoredTile(blob, newest_us) for member_id, blob, newest_us in rows}
 
@@ -323,11 +328,19 @@ class Transaction(Snapshot):
         else:
             self._run("INSERT OR REPLACE INTO installation (key, value) VALUES (?, ?)", (key, value))
 
-    def clear_state(self) -> None:
-        """Forget all that is folded from the log; the output logs and memberships stay."""
-        for table in ("tiles", "customers", "members"):
-            self._run(f"DELETE FROM {table}")
-        self._run("UPDATE applied SET number = 0 WHERE lane = ?", (LANE,))
+    def clear_tiles(self) -> None:
+        """Forget all tiles that are served."""
+        self._run("DELETE FROM tiles")
+
+    def clear_next_tiles(self) -> None:
+        """Forget the tiles that are not served yet."""
+        self._run("DELETE FROM tiles_next")
+
+    def put_next_tiles(self) -> None:
+        """The next tiles become those that are served."""
+        self._run("DROP TABLE tiles")
+        self._run("ALTER TABLE tiles_next RENAME TO tiles")
+        self._run(schema.NEXT_TILES)
 
     def forget(self, member_ids: Sequence[str]) -> None:
         """Delete a person's state and memberships, and empty what the output logs said of it."""
@@ -340,11 +353,11 @@ class Transaction(Snapshot):
             emptied = {number: b"" for number, _ in self.naming(log, member_ids)}
             SqliteLogWriter(log).rewrite(self._connection, emptied)
 
-    def save_tiles(self, tiles: Mapping[str, StoredTile]) -> None:
+    def save_tiles(self, tiles: Mapping[str, StoredTile], table: TilesTable = TILES) -> None:
         """Replace the state of members."""
         execute_many(
             self._connection,
-            "INSERT INTO tiles (member_id, blob, newest_us) VALUES (?, ?, ?) ON CONFLICT (member_id) DO UPDATE"
+            f"INSERT INTO {table} (member_id, blob, newest_us) VALUES (?, ?, ?) ON CONFLICT (member_id) DO UPDATE"
             " SET blob = excluded.blob, newest_us = excluded.newest_us",
             [(member_id, tile.blob, tile.newest_us) for member_id, tile in sorted(tiles.items())],
         )

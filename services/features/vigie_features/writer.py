@@ -1,12 +1,11 @@
-"""The one writer: rebuild first, then consume, walk and sweep in turns, so that no two writers ever meet."""
+"""The one writer: consumes, folds for a changed table, walks and sweeps in turns, so that no two writers ever meet."""
 
 from collections.abc import Callable
 
 from vigie_kit.wakeup import Notifier
 
-from vigie_features.consumer import Consumer
-from vigie_features.rebuild import Rebuild
-from vigie_features.sweep import Sweeper
+from vigie_features.folding import Folding
+from vigie_features.generation import Generations
 
 
 class Writer:
@@ -14,18 +13,15 @@ class Writer:
 
     def __init__(
         self,
-        rebuild: Rebuild,
-        consumer: Consumer,
-        sweeper: Sweeper,
+        generations: Generations,
+        folding: Folding,
         notifiers: tuple[Notifier, ...],
         *,
         sweep_seconds: float,
         system_seconds: Callable[[], float],
     ) -> None:
-        self.rebuilt = False
-        self._rebuild = rebuild
-        self._consumer = consumer
-        self._sweeper = sweeper
+        self._generations = generations
+        self._folding = folding
         self._notifiers = notifiers
         self._sweep_seconds = sweep_seconds
         self._system_seconds = system_seconds
@@ -33,27 +29,26 @@ class Writer:
 
     def step(self) -> bool:
         """Do what is next and wake the readers of the logs; False when nothing is left for now."""
-        if not self.rebuilt:
-            self.rebuilt = not self._rebuild.step()
-            if not self.rebuilt:
-                return True
-            self._notify()
-        consumed = self._consumer.step()
-        walked = self._rebuild.walk()
+        if not self._generations.is_live:
+            return self._folding.step()
+        consumed = self._generations.current.consumer.step()
+        folded = self._folding.step()
+        walked = self._generations.current.walking.step()
         swept_all = self._sweep()
         if consumed or walked or not swept_all:
             self._notify()
-        return consumed or walked or not swept_all
+        return consumed or folded or walked or not swept_all
 
     def _sweep(self) -> bool:
         """A page when it is time; True when nobody who is due is left waiting."""
         if self._system_seconds() < self._next_sweep:
             return True
-        visited = self._sweeper.rows_read
-        more = self._sweeper.step()
+        sweeper = self._generations.current.sweeper
+        visited = sweeper.rows_read
+        more = sweeper.step()
         if not more:
             self._next_sweep = self._system_seconds() + self._sweep_seconds
-        if self._sweeper.rows_read > visited:
+        if sweeper.rows_read > visited:
             self._notify()
         return not more
 

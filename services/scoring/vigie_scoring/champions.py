@@ -80,7 +80,7 @@ class Champions:
     def __init__(
         self,
         definitions: list[ChurnDefinition],
-        table: FeatureTable,
+        table: Callable[[], FeatureTable],
         registry: Registry,
         directory: Path,
         *,
@@ -149,6 +149,7 @@ class Champions:
             version=model.version if model else None,
             spec_hash=model.document.spec_hash if model else None,
             problem=problem,
+            features=model.document.features if model else [],
         )
 
     def _follow(self, key: Key, registered: RegisteredVersion | None) -> None:
@@ -184,7 +185,7 @@ class Champions:
                 f" run `vigie promote {name} --version {version}` (with VIGIE_PROMOTION=open it would be served)"
             )
         directory = self._copy(name, version)
-        model = load_model(directory, name, version, self._table, threads=self._threads)
+        model = load_model(directory, name, version, self._table(), threads=self._threads)
         self._check_purpose(model, registered.tags)
         return replace(model, ungated=ungated)
 

@@ -4,11 +4,12 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from starlette.applications import Starlette
 from vigie_contracts.catalogue import Catalogue
-from vigie_contracts.errors import InvalidInput
+from vigie_contracts.errors import InvalidInput, Unavailable
 from vigie_contracts.features import FeatureSpec, FeatureTable
 from vigie_contracts.offers import load_offers
 from vigie_contracts.scores import ChurnDefinition
@@ -67,10 +68,10 @@ def compose(settings: Settings) -> Starlette:
     installed = installation.load(settings.data)
     found = declared(settings)
     clock = Clock(installed.clock)
-    champions = _champions(settings, found)
     store = Store(settings.data / "scoring.db", settings.scoring_unset_denied)
     lag = StateLag(settings.scoring_stale_seconds, clock)
     tiles = TileReader(settings.data / "features.db", Layout(found.table, installed.time_zone))
+    champions = _champions(settings, found, partial(_live, tiles, found.table))
     run_dir = settings.data / "run"
     waker = Notifier(run_dir, "changes")
     decider = Decider(found.offers, channels_of(settings.scoring_channels), set(found.table.by_key))
@@ -79,7 +80,7 @@ def compose(settings: Settings) -> Starlette:
         _logs(settings),
         tile_reads(tiles),
         tiles.reached,
-        found.table,
+        partial(_known, tiles, found.table),
         found.definitions,
         lambda: champions.serving,
         decider,
@@ -118,12 +119,26 @@ def compose(settings: Settings) -> Starlette:
     )
 
 
-def _champions(settings: Settings, found: Declared) -> Champions:
+def _live(tiles: TileReader, declared: FeatureTable) -> FeatureTable:
+    """The features that the tiles answer; those declared at the start while nobody can say."""
+    try:
+        return tiles.live()
+    except Unavailable:
+        return declared
+
+
+def _known(tiles: TileReader, declared: FeatureTable) -> FeatureTable:
+    """Live features, and those declared at the start, which are null until they are live."""
+    live = _live(tiles, declared)
+    return FeatureTable(tuple({**declared.by_key, **live.by_key}.values()))
+
+
+def _champions(settings: Settings, found: Declared, live: Callable[[], FeatureTable]) -> Champions:
     if settings.promotion not in ("gated", "open"):
         raise InvalidInput(f"VIGIE_PROMOTION is `gated` or `open`, not {settings.promotion!r}")
     return Champions(
         found.definitions,
-        found.table,
+        live,
         MlflowRegistry(settings.mlflow_uri),
         settings.data / "models",
         gated=settings.promotion == "gated",

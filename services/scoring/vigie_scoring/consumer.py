@@ -94,7 +94,7 @@ class Consumer:
         logs_: Logs,
         read_features: ReadFeatures,
         read_reached: ReadReached,
-        table: FeatureTable,
+        table: Callable[[], FeatureTable],
         definitions: Sequence[ChurnDefinition],
         serving: Callable[[], Serving],
         decider: Decider,
@@ -336,7 +336,7 @@ class Consumer:
         keys = dict.fromkeys((*self._decider.features, *self._segments.features))
         for model in serving.models.values():
             keys.update(dict.fromkeys(model.document.features))
-        return list(self._table.select(list(keys)))
+        return list(self._table().select(list(keys)))
 
     def _shadow(
         self, batch: Batch, assessed: Mapping[str, list[Assessed]], serving: Serving

@@ -91,7 +91,10 @@ def _document(directory: Path, name: str, version: str) -> ModelDocument:
 def _features(document: ModelDocument, table: FeatureTable, who: str) -> tuple[FeatureSpec, ...]:
     missing = [key for key in document.features if key not in table.by_key]
     if missing:
-        raise InvalidInput(f"{who} needs features that are not declared: {', '.join(missing)}; train it again")
+        raise InvalidInput(
+            f"{who} needs features that are not live: {', '.join(missing)}; `vigie features apply` folds for those that"
+            " the table declares"
+        )
     features = table.select(document.features)
     changed = [
         feature.key

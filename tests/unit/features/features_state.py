@@ -8,11 +8,13 @@ from vigie_features.assessing import Assessor
 from vigie_features.consumer import Consumer
 from vigie_features.definitions import Definitions
 from vigie_features.domain import customer_reads
-from vigie_features.rebuild import Rebuild
+from vigie_features.folding import Folding
 from vigie_features.store import Store
 from vigie_features.sweep import Sweeper
+from vigie_features.walking import Walking
 from vigie_kit.sqlite_log import SqliteLogReader
 from vigie_tiles import kernel
+from vigie_tiles.layout import Layout
 
 from tests.unit.features.features_world import LAYOUT, NOW_US, SEGMENTS, TABLE, EventsLog
 
@@ -23,21 +25,33 @@ class FeatureState:
     """A store, its consumer and its sweep."""
 
     def __init__(
-        self, data: Path, *, batch_records: int = 50, page: int = 5, declared: SegmentTable = SEGMENTS
+        self,
+        data: Path,
+        *,
+        batch_records: int = 50,
+        page: int = 5,
+        declared: SegmentTable = SEGMENTS,
+        folder: str = "",
+        layout: Layout = LAYOUT,
     ) -> None:
+        data = data / folder
+        data.mkdir(exist_ok=True)
         self.now_us = NOW_US
         self.log = EventsLog(data)
         self.store = Store(data)
         self.store.create()
         reader = SqliteLogReader(self.log.path, "events")
-        self.definitions = Definitions(declared, TABLE)
-        assessor = Assessor(LAYOUT, self.definitions, lambda: self.now_us)
-        self.consumer = Consumer(self.store, reader, LAYOUT, assessor, batch_records)
+        self.definitions = Definitions(declared, layout.table)
+        assessor = Assessor(layout, self.definitions, lambda: self.now_us)
+        self.consumer = Consumer(self.store, reader, layout, assessor, batch_records)
         self.sweeper = Sweeper(self.store, assessor, page, lambda: self.now_us)
-        self.rebuild = Rebuild(
-            self.store, reader, TABLE, LAYOUT, self.definitions, assessor, batch_records, lambda: self.now_us
+        self.walking = Walking(
+            self.store, layout.table, layout, self.definitions, assessor, batch_records, lambda: self.now_us
         )
-        self.rebuild.prepare()
+        folding = Folding(self.store, reader, layout.time_zone, batch_records, lambda layout: None)
+        assert folding.prepare(layout) is not None
+        with self.store.writing() as tx:
+            self.walking.prepare(tx)
 
     def consume(self, found: list[LogRecord]) -> None:
         """Append to the log and apply all of it."""

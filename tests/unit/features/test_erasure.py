@@ -80,7 +80,7 @@ def test_state_after_an_erasure_equals_a_replay_and_nobody_else_changed(
         assert after == {customer: vector for customer, vector in before.items() if customer != customer_id}
     subject = Subject(customer_id=customer_id, member_ids=members, number=len(left))
     assert {place.name: place.found for place in reading(live).holdings(subject).places} == {
-        **dict.fromkeys(("tiles", "members", "customers", "memberships", "segment_moves"), 0),
+        **dict.fromkeys(("tiles", "tiles_next", "members", "customers", "memberships", "segment_moves"), 0),
         **dict.fromkeys(("log of changes", "log of segments", "archive"), 0),
     }
 

@@ -20,6 +20,7 @@ from vigie_contracts.segmentation import (
 )
 from vigie_contracts.segments import EXCLUSIVE_FAMILIES, SegmentTable
 from vigie_features.defining import Defining
+from vigie_features.definitions import ASSESS_AFTER
 from vigie_features.previewing import Previewing
 from vigie_features.store import SEGMENTS as SEGMENTS_LOG
 from vigie_kit.sqlite_log import SqliteLogReader
@@ -51,7 +52,7 @@ def defining(state: FeatureState) -> Defining:
 
 
 def walk(state: FeatureState) -> None:
-    while state.rebuild.walk():
+    while state.walking.step():
         pass
 
 
@@ -231,11 +232,12 @@ def test_what_stands_in_the_file_is_changed_or_retired_with_its_place_in_mind(st
 
 def test_a_restart_keeps_what_was_defined_and_a_kill_in_the_walk_goes_on(state: FeatureState, tmp_path: Path) -> None:
     defining(state).define(asked())
-    state.rebuild.walk()
+    state.walking.step()
     again = FeatureState(tmp_path)
     again.now_us = state.now_us
-    assert not again.rebuild.is_done()
-    while again.rebuild.step():
+    with again.store.snapshot() as snapshot:
+        assert snapshot.setting(ASSESS_AFTER)
+    while again.walking.step():
         pass
     assert (
         inside(again, "regulars")
@@ -256,7 +258,7 @@ def test_a_file_that_changes_a_version_is_refused_and_a_higher_one_moves_its_mem
     members = inside(state, "seniors")
     again = FeatureState(tmp_path, declared=edited(2))
     again.now_us = state.now_us
-    while again.rebuild.step():
+    while again.walking.step():
         pass
     left = {
         move.customer_id for move in moves(again) if (move.key, move.version, move.entered) == ("seniors", 1, False)

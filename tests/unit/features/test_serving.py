@@ -10,7 +10,9 @@ import redis
 from vigie_contracts.errors import Conflict
 from vigie_contracts.events import Erased, LogRecord, MapChanged, MapMove
 from vigie_features import serving
-from vigie_features.consumer import refold
+from vigie_features.consumer import fold, forget
+from vigie_features.domain import read_batch
+from vigie_features.folding import put_live
 from vigie_features.serving import ServingCopy
 from vigie_features.store import Store
 from vigie_kit.sqlite_log import LANE, SqliteLogReader
@@ -36,6 +38,8 @@ class Side:
         self.reader = SqliteLogReader(data / "ingest.db", "events")
         self.store = Store(data)
         self.store.create()
+        with self.store.writing() as tx:
+            put_live(tx, LAYOUT)
         self.copy = RedisTiles(address, str(data), LAYOUT)
         self.ready = True
         self.serving = ServingCopy(self.store, self.reader, self.copy, lambda: self.ready)
@@ -45,7 +49,11 @@ class Side:
         """Append to the log and fold into features.db, as the service does."""
         applied = self.store.cursor()[LANE]
         self.log.append(found)
-        refold(self.store, LAYOUT, self.reader.read({LANE: applied}, len(found)), applied, "features.rebuild_")
+        batch = read_batch(self.reader.read({LANE: applied}, len(found)))
+        with self.store.writing(erasing=bool(batch.erased)) as tx:
+            tx.advance(applied, applied + len(found))
+            fold(tx, LAYOUT, batch)
+            forget(tx, batch)
 
     def follow(self) -> None:
         """Let the copy catch up, and check that it answers as features.db, at the same position."""

@@ -74,7 +74,7 @@ class World:
             Logs(self.events.reader(), self.changes.reader(), self.feature_segments.reader()),
             self.read,
             lambda: ({0: self.applied} if self.applied else {}, self.swept_us),
-            TABLE,
+            lambda: TABLE,
             [CLOSURE],
             lambda: self.serving,
             Decider(OFFERS, ("IN_APP", "EMAIL"), set(TABLE.by_key)),

@@ -64,7 +64,7 @@ def test_a_version_that_does_not_fit_is_refused_with_the_reason(tmp_path, change
     ("before", "after", "error", "words"),
     [
         ('"offers": []', '"offers": ["a"]', IncompatibleData, "4 inputs, but 5 are declared"),
-        ('"login_count_7d"', '"no_such"', InvalidInput, "not declared: no_such"),
+        ('"login_count_7d"', '"no_such"', InvalidInput, "not live: no_such"),
         ('"kind": "churn"', '"kind": "other"', IncompatibleData, "vigie.json is damaged"),
     ],
 )

@@ -38,17 +38,37 @@ def list_(feature_repo: Path | None, markdown: bool) -> None:
 @features.command()
 @data_option
 @feature_repo_option
-def apply(data: Path, feature_repo: Path | None) -> None:
-    """Register the feature table in Feast. What changed is rebuilt by the features service when it starts."""
+@click.option("--no-wait", is_flag=True, help="Do not wait until what is new is live.")
+def apply(data: Path, feature_repo: Path | None, no_wait: bool) -> None:
+    """Register the feature table in Feast, and fold the log for what is new while the system serves.
+
+    Until a new feature is live it is null, and a model that reads it is not promoted.
+    """
     from vigie_tiles import registration
 
+    from vigie_cli import running
+    from vigie_cli.applying import Applying
+    from vigie_cli.connection import connect
     from vigie_cli.screen import Screen
 
     where, screen = resolve_feature_repo(feature_repo), Screen()
+    applying = Applying(connect(data)) if running.is_running(data.resolve()) else None
+    if applying is not None:
+        applying.check(where)
     with screen.waiting("Registering in Feast"):
         store = registration.apply(data.resolve(), where)
     view = store.get_feature_view(registration.VIEW)
     screen.say(f"Feast knows {len(view.features)} features in the view {view.name} of {data / 'registry.db'}.")
+    if applying is None:
+        screen.say("No Vigie runs on this data; what is new is folded when it starts, while it serves.")
+        return
+    told = applying.begin()
+    if told.awaited and no_wait:
+        screen.say(f"Being folded, null until it is live: {', '.join(told.awaited)}.")
+        return
+    with screen.waiting("Folding the log for what is new") as arrivals:
+        applying.wait(told.until, arrivals.show)
+    screen.say(f"All {told.features} features are live.")
 
 
 @features.command()
@@ -68,6 +88,7 @@ def parity(data: Path, feature_repo: Path | None, customers: int, scores: int, a
     comparing = Parity(data.resolve(), resolve_feature_repo(feature_repo))
     stored = [comparing.stored_scores(scores)] if scores else []
     found = [*stored, comparing.tiles_now(customers), comparing.feast_now(customers)]
+    comparing.report(found)
     if as_json:
         import msgspec
 
