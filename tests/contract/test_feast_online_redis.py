@@ -88,24 +88,41 @@ class TestRedisTiles(OnlineSuite):
         assert world.one("gone") == NOBODY
         assert not list(redis.Redis.from_url(address).scan_iter("*filling*"))
 
-    def test_an_installation_has_a_copy_of_its_own_and_only_of_the_newest_layout(
+    def test_another_installation_has_a_copy_of_its_own(
+        self, world: World, address: str, copy: RedisTiles, feature_repo: Path
+    ) -> None:
+        world.write(event(NOON - HOUR, member_id="c1"))
+        table = FeatureTable.load(feature_repo)
+        other = RedisTiles(address, "another installation", Layout(table, ZONE))
+        assert other.position(0) is None
+        with pytest.raises(Unavailable):
+            other.read(["c1"], table.features, NOON)
+        other.refill(0, 7, [])
+        assert not other.read(["c1"], table.features, NOON).present[0]
+        other.close()
+        assert copy.position(0) == 1
+        assert world.one("c1")["logins"] == 1
+
+    def test_readers_follow_the_table_of_the_newest_copy_and_the_old_copy_is_gone(
         self, world: World, address: str, copy: RedisTiles, feature_repo: Path, data: Path
     ) -> None:
         world.write(event(NOON - HOUR, member_id="c1"))
         table = FeatureTable.load(feature_repo)
-        created_at = installation.load(data).created_at
-        for other in (
-            RedisTiles(address, created_at, Layout(table, "UTC")),
-            RedisTiles(address, "another installation", Layout(table, ZONE)),
-        ):
-            assert other.position(0) is None
-            with pytest.raises(Unavailable):
-                other.read(["c1"], table.features, NOON)
-            other.refill(0, 7, [])
-            assert not other.read(["c1"], table.features, NOON).present[0]
-            assert copy.position(0) == (None if other.prefix == copy.prefix else 1)
-            other.close()
-            copy.refill(0, 1, [])
+        shorter = FeatureTable(table.features[:1])
+        newest = RedisTiles(address, installation.load(data).created_at, Layout(shorter, ZONE))
+        assert newest.position(0) is None
+        held = newest.read(["c1"], table.features, NOON).matrix
+        assert held.values.tolist() == copy.read(["c1"], table.features, NOON).matrix.values.tolist()
+        newest = RedisTiles(address, installation.load(data).created_at, Layout(shorter, ZONE))
+        newest.refill(0, 7, [])
+        assert copy.position(0) is None
+        found = copy.read(["c1"], table.features, NOON)
+        assert (found.pos, found.present.tolist()) == ({0: 7}, [False])
+        assert not found.matrix.valid[:, 1:].any()
+        assert {
+            key.split(b":")[-2].decode() for key in redis.Redis.from_url(address).keys(f"{copy.prefix}:*:tiles")
+        } == {newest.live}
+        newest.close()
 
     def test_a_redis_that_is_not_there_is_said_in_a_sentence(self, data: Path, feature_repo: Path) -> None:
         layout, port = Layout(FeatureTable.load(feature_repo), ZONE), free_port()

@@ -63,7 +63,7 @@ def server(shared_server):
 
 
 def champions(address, folder, *, gated=True):
-    return Champions(DEFINITIONS, TABLE, MlflowRegistry(address), folder / "models", gated=gated)
+    return Champions(DEFINITIONS, lambda: TABLE, MlflowRegistry(address), folder / "models", gated=gated)
 
 
 def row(found, name, alias="champion"):

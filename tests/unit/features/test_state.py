@@ -125,7 +125,7 @@ def test_another_writer_that_moved_the_offset_is_fenced_and_nothing_is_applied_t
 
 def clear_and_advance(state: FeatureState, expected: int, number: int) -> None:
     with state.store.writing() as tx:
-        tx.clear_state()
+        tx.clear_tiles()
         tx.advance(expected, number)
 
 
