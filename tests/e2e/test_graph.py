@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -16,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.browser import Tab, browser_tab
-from tests.e2e.system import System
+from tests.e2e.system import ROOT, System
 from tests.servers import until
 
 CUSTOMERS = 900
@@ -40,8 +41,9 @@ WRONG_TOKEN = "Failed to load resource: the server responded with a status of 40
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, str]]:
     """A running system with a champion, and the stream's cursor from before its first score."""
-    environment = {"VIGIE_GATEWAY_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS)}
-    with System(Path(tmp_path_factory.mktemp("bank")), environment=environment) as system:
+    environment, folder = {"VIGIE_GATEWAY_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS)}, tmp_path_factory.mktemp("bank")
+    arguments = ("--feature-repo", str(shutil.copytree(ROOT / "feature_repo", folder / "feature_repo")))
+    with System(folder, arguments, environment) as system:
         system.vigie("simulate", "--customers", str(CUSTOMERS), "--days", "150", "--activity", "0.4", "--seed", "5")
         first = next(sse(system))
         assert first["__typename"] == "StreamHeartbeat"
@@ -490,3 +492,42 @@ def give_token(tab: Tab, token: str) -> None:
     tab.wait_for("document.activeElement?.id === 'token'")
     tab.type(token)
     tab.evaluate("document.querySelector('#ask button').click()")
+
+
+NEW_ROW = (
+    '{ name = "tutorials_in_7d", measure = "count", events = ["article.read"], window_days = 7,'
+    ' where = { topic = "fees" }, description = "Articles on fees read within 7 days", concept = "learning" },\n]'
+)
+
+
+def test_a_new_row_is_folded_while_all_goes_on_and_the_engines_agree_on_it(bank, tmp_path):
+    system, _ = bank
+    table = system.folder / "feature_repo/features.toml"
+    declared = table.read_text()
+    try:
+        table.write_text(declared.replace('name = "login_count_7d"', 'name = "logins_in_7d"'))
+        refused = system.vigie("features", "apply", check=False)
+        assert refused.returncode == 1
+        assert "serves and reads login_count_7d; leave the rows in the table until" in " ".join(refused.stderr.split())
+        elsewhere = system.vigie("features", "apply", "--feature-repo", str(ROOT / "feature_repo"), check=False)
+        assert (elsewhere.returncode, "reads" in elsewhere.stderr) == (1, True)
+        head, _, _ = declared.rpartition("]")
+        table.write_text(head + NEW_ROW)
+        assert "features are live." in system.vigie("features", "apply").stdout
+        answer = system.graphql('{ features(concept: "learning") { key live } }')["data"]["features"]
+        assert {"key": "tutorials_in_7d", "live": True} in answer
+        compared = system.vigie("features", "parity", "--json", "--customers", "60", "--scores", "200").stdout
+        found = [json.loads(line) for line in compared.splitlines()]
+        assert [one["differences"] for one in found] == [0, 0, 0]
+        assert min(one["rows"] for one in found) > 0
+        assert found[1]["values"] == found[1]["rows"] * len(answer_keys(system))
+        metrics = httpx.get(f"{system.addresses['features']}/metrics", trust_env=False).text
+        assert "vigie_parity_mismatches 0.0" in metrics
+        assert f"vigie_parity_vectors {float(sum(one['rows'] for one in found))}" in metrics
+    finally:
+        table.write_text(declared)
+        assert "features are live." in system.vigie("features", "apply").stdout
+
+
+def answer_keys(system):
+    return [row["key"] for row in system.graphql("{ features { key } }")["data"]["features"]]

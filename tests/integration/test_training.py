@@ -25,7 +25,9 @@ from vigie_training import main
 from vigie_training.calibration import calibrate
 from vigie_training.failpoints import FAILPOINTS
 from vigie_training.main import TrainedRun
+from vigie_training.promotion import Promoter
 from vigie_training.registry import Registry
+from vigie_training.store import Ledger
 
 from tests import warm
 from tests.integration.training_world import FEATURE_REPO, OFFERS, START_US, data_directory, made_up_bank
@@ -179,6 +181,20 @@ def test_from_challenger_to_champion_and_back(lab: Lab) -> None:
     kept = main.promotions(lab.data, CHURN)[2]
     assert (kept.who, kept.reason) == ("tester", "same model, for the rehearsal")
     assert msgspec.convert(kept.evidence, main.GateReport).points == overridden.points
+
+
+@pytest.mark.parametrize("override", [None, "it is urgent"])
+def test_a_model_that_reads_what_is_not_live_is_not_promoted_whatever_the_override(
+    lab: Lab, tmp_path: Path, override: str | None
+) -> None:
+    table = FeatureTable.load(FEATURE_REPO)
+    reads = next(row for row in table.features if row.key == "login_count_7d")
+    others = tuple(row for row in table.features if row is not reads)
+    for live in (others, (*others, msgspec.structs.replace(reads, window_days=30))):
+        promoter = Promoter(Registry(lab.uri), Ledger(tmp_path), "tester", 0, FeatureTable(live))
+        with pytest.raises(Conflict, match=r"reads login_count_7d, which is not live; run `vigie features apply`"):
+            promoter.promote(CHURN, lab.first.version, override)
+    assert Ledger(tmp_path).rows(CHURN) == []
 
 
 def test_a_promotion_or_rollback_that_was_killed_is_finished_by_asking_again(lab: Lab) -> None:

@@ -45,3 +45,11 @@ def resolve_feature_repo(given: Path | None) -> Path:
             f"{found} is no feature repository (it has no catalogue.toml); name one by --feature-repo"
         )
     return found
+
+
+def repository_of(data: Path, given: Path | None) -> Path:
+    """The feature repository asked for, else the one that the system running on `data` reads, else the default."""
+    from vigie_cli import running
+
+    reads = None if given is not None or not running.is_running(data) else Path(running.find(data).feature_repo)
+    return resolve_feature_repo(given or reads)

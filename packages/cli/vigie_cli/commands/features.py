@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from vigie_cli.options import data_option, feature_repo_option, resolve_feature_repo
+from vigie_cli.options import data_option, feature_repo_option, repository_of, resolve_feature_repo
 
 
 @click.group()
@@ -51,7 +51,7 @@ def apply(data: Path, feature_repo: Path | None, no_wait: bool) -> None:
     from vigie_cli.connection import connect
     from vigie_cli.screen import Screen
 
-    where, screen = resolve_feature_repo(feature_repo), Screen()
+    where, screen = repository_of(data.resolve(), feature_repo), Screen()
     applying = Applying(connect(data)) if running.is_running(data.resolve()) else None
     if applying is not None:
         applying.check(where)
@@ -85,7 +85,7 @@ def parity(data: Path, feature_repo: Path | None, customers: int, scores: int, a
     from vigie_cli.screen import Screen
 
     screen = Screen()
-    comparing = Parity(data.resolve(), resolve_feature_repo(feature_repo))
+    comparing = Parity(data.resolve(), repository_of(data.resolve(), feature_repo))
     stored = [comparing.stored_scores(scores)] if scores else []
     found = [*stored, comparing.tiles_now(customers), comparing.feast_now(customers)]
     comparing.report(found)
