@@ -1,6 +1,6 @@
 """What a member's state must hold so that every declared feature can be computed, and nothing more.
 
-A feature reads groups of cells. A cell belongs to a slot: an atom (event name, filter, summed property) and a kind
+A feature reads groups of cells. A cell belongs to a slot: an atom (event names, filter, summed property) and a kind
 (UTC hour, local day, last, first). Slots are numbered in sorted order; a blob names only numbers, so the layout's
 hash stands in its header. Each slot keeps cells up to `span` hours or days before the newest event, as far as any
 feature can still see at a read point.
@@ -20,9 +20,10 @@ from vigie_contracts.features import BASELINE_DAYS, HOUR_WINDOW_DAYS, FeatureSpe
 from vigie_tiles.local_days import Ints, local_days
 
 FORMAT = 1
+"""What cells mean; how they are written has a version of its own, in the codec."""
 AGE_BITS = 9
-VALUE_BITS = 10
-MAX_SLOTS = 1 << (32 - AGE_BITS - VALUE_BITS)
+SLOT_BITS = 13
+MAX_SLOTS = 1 << SLOT_BITS
 MAX_SPAN = (1 << AGE_BITS) - 2
 """Ages run to 510; 511 means older than anything a feature sees."""
 
@@ -48,9 +49,12 @@ WINDOWED = (Kind.HOUR, Kind.DAY, Kind.PEAK)
 
 @dataclass(frozen=True, order=True)
 class Atom:
-    """Events of one catalogue name that pass a filter; `value_property` empty means that each counts 1."""
+    """Events of some catalogue names that pass a filter; `value_property` empty means that each counts 1.
 
-    name: str
+    Counts and last instants have an atom a name, so that features share them; first and n-th ones have one for all.
+    """
+
+    names: tuple[str, ...]
     where: tuple[tuple[str, str], ...] = ()
     value_property: str = ""
 
@@ -96,10 +100,12 @@ def groups(feature: FeatureSpec) -> tuple[Group, ...]:
     match feature.measure:
         case "attribute" | "last":
             return ()
-        case "recency" | "tenure":
-            return (Group(_atoms(feature.events, where), Kind.LAST if feature.measure == "recency" else Kind.FIRST),)
+        case "recency":
+            return (Group(_atoms(feature.events, where), Kind.LAST),)
+        case "tenure":
+            return (Group(_joint(feature.events, where), Kind.FIRST),)
         case "nth":
-            return (Group(_atoms(feature.events, where), Kind.RANK, (feature.nth or 1) - 1),)
+            return (Group(_joint(feature.events, where), Kind.RANK, (feature.nth or 1) - 1),)
         case "max":
             return (Group(_atoms(feature.events, where, feature.value_property or ""), Kind.PEAK, days),)
         case "active_days" | "streak" | "longest_gap":
@@ -159,7 +165,7 @@ class Layout:
         found = [self._numbers.get((atom, group.kind)) for atom in group.atoms]
         kept = tuple(number for number in found if number is not None and group.last_age <= self.slots[number].span)
         if len(kept) < len(group.atoms):
-            names = ", ".join(sorted({atom.name for atom in group.atoms}))
+            names = ", ".join(sorted({name for atom in group.atoms for name in atom.names}))
             raise InvalidInput(f"the tiles do not keep what this feature needs of {names}: add its row to the table")
         return kept
 
@@ -203,7 +209,11 @@ def _text(value: Any) -> str | None:
 
 
 def _atoms(names: Iterable[str], where: tuple[tuple[str, str], ...] = (), value_property: str = "") -> tuple[Atom, ...]:
-    return tuple(Atom(name, where, value_property) for name in sorted(set(names)))
+    return tuple(Atom((name,), where, value_property) for name in sorted(set(names)))
+
+
+def _joint(names: Iterable[str], where: tuple[tuple[str, str], ...]) -> tuple[Atom, ...]:
+    return (Atom(tuple(sorted(set(names))), where),)
 
 
 def _window(atoms: tuple[Atom, ...], days: int, periods: int = 1) -> Group:
@@ -232,7 +242,8 @@ def _routes(slots: tuple[Slot, ...]) -> tuple[dict[str, tuple[Route, ...]], tupl
         by_atom.setdefault(slot.atom, []).append(number)
     routes: dict[str, tuple[Route, ...]] = {}
     for number, atom in enumerate(by_atom):
-        routes[atom.name] = (*routes.get(atom.name, ()), Route(atom.where, atom.value_property, number))
+        for name in atom.names:
+            routes[name] = (*routes.get(name, ()), Route(atom.where, atom.value_property, number))
     counts = np.array([len(found) for found in by_atom.values()], dtype=np.int64)
     flat = np.array([slot for found in by_atom.values() for slot in found], dtype=np.int64)
     return routes, (np.cumsum(counts) - counts, counts, flat)

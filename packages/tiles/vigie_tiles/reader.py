@@ -79,7 +79,7 @@ class TileReader:
         with self._snapshot() as connection:
             layout = self._layout(connection)
             members = _members(connection, customer_ids)
-            tiles = _tiles(connection, sorted({member for found in members.values() for member in found}))
+            tiles = _tiles(connection, [member for found in members.values() for member in found])
             pos = dict(connection.execute("SELECT lane, number FROM applied").fetchall())
         rows = [[tiles[member] for member in members[customer] if member in tiles] for customer in customer_ids]
         return finalised(layout, features, rows, pos, now_us)
@@ -160,7 +160,10 @@ def _members(connection: sqlite3.Connection, customer_ids: Sequence[str]) -> dic
     members = {customer: [] if customer in moved else [customer] for customer in customer_ids}
     for member, customer in connection.execute(_IN_MAP.format(column="customer_id"), (asked,)):
         members[customer].append(member)
-    return {customer: sorted(found) for customer, found in members.items()}
+    for found in members.values():
+        if len(found) > 1:
+            found.sort()
+    return members
 
 
 def _tiles(connection: sqlite3.Connection, member_ids: Sequence[str]) -> dict[str, Tile]:

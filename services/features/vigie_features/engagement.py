@@ -42,9 +42,9 @@ class Engagement:
         self._kind = Kind.HOUR if self._by_hour else Kind.DAY
         needed = 2 * window_days * (24 if self._by_hour else 1)
         slots = {
-            slot.atom.name: number
+            slot.atom.names[0]: number
             for number, slot in enumerate(layout.slots)
-            if slot.kind == self._kind and slot.atom == Atom(slot.atom.name) and slot.span >= needed
+            if slot.kind == self._kind and slot.atom == Atom(slot.atom.names[:1]) and slot.span >= needed
         }
         self._rows = [row for row in catalogue.micro_conversions.values() if row.name in slots]
         self._column_of_slot: Ints = np.full(len(layout.slots), -1, dtype=np.int64)
@@ -52,7 +52,7 @@ class Engagement:
         for column, row in enumerate(self._rows):
             self._column_of_slot[slots[row.name]] = column
             for number, slot in enumerate(layout.slots):
-                if slot.atom == Atom(row.name) and slot.kind == Kind.LAST:
+                if slot.atom == Atom((row.name,)) and slot.kind == Kind.LAST:
                     self._last_of_slot[number] = column
         self._features = _summaries(layout, catalogue, window_days)
 
@@ -130,7 +130,7 @@ def _summaries(layout: Layout, catalogue: Catalogue, window_days: int) -> dict[s
     """The declared engagement score of the window, and active days over the customer's acts whose days are kept."""
     declared = [row for row in layout.table.features if (row.measure, row.window_days) == ("engagement", window_days)]
     kept = {slot.atom for slot in layout.slots if slot.kind == Kind.DAY and slot.span >= window_days}
-    own = tuple(name for name in catalogue.names_in("customer") if Atom(name) in kept)
+    own = tuple(name for name in catalogue.names_in("customer") if Atom((name,)) in kept)
     found: dict[str, FeatureSpec] = {"engagement": declared[0]} if declared else {}
     if own:
         found["active_days"] = FeatureSpec(

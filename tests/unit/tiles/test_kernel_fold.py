@@ -169,7 +169,7 @@ def test_a_blob_holds_one_cell_an_hour_or_day_that_a_feature_needs() -> None:
         ("a", Kind.FIRST, 0, NOON - 2 * HOUR),
         ("a amount", Kind.DAY, 0, 5_000),
     ]
-    assert len(blob_of(layout, events)) == 32 + 3 * 8 + 6 * 4
+    assert len(blob_of(layout, events)) == 32 + 3 * 8 + 5 * 4 + 6 * 2
 
 
 def test_the_latest_attribute_is_kept_whatever_came_last() -> None:
@@ -229,7 +229,7 @@ def _cells(layout: Layout, blob: bytes) -> list[tuple[str, Kind, int, int]]:
     found = []
     for code, value in zip(states.code.tolist(), states.value.tolist(), strict=True):
         slot = layout.slots[code >> 9]
-        found.append((f"{slot.atom.name} {slot.atom.value_property}".strip(), slot.kind, code & 511, value))
+        found.append((f"{'+'.join(slot.atom.names)} {slot.atom.value_property}".strip(), slot.kind, code & 511, value))
     return found
 
 

@@ -27,7 +27,7 @@ def slots(*features) -> list[tuple[Atom, Kind, int]]:
     ],
 )
 def test_each_measure_keeps_its_kind_of_cell_as_far_as_it_sees(row, kind: Kind, span: int) -> None:
-    assert slots(row) == [(Atom("a"), kind, span)]
+    assert slots(row) == [(Atom(("a",)), kind, span)]
 
 
 def test_features_share_cells_and_the_longest_reach_counts() -> None:
@@ -36,18 +36,34 @@ def test_features_share_cells_and_the_longest_reach_counts() -> None:
     parts = tuple(Component(events=("b",), measure=measure, weight=1, cap=1) for measure in measures)
     engagement = feature("e", "engagement", components=parts, window_days=90)
     assert slots(*rows, engagement) == [
-        (Atom("a"), Kind.HOUR, 168),
-        (Atom("a"), Kind.DAY, 30),
-        (Atom("b"), Kind.HOUR, 168),
-        (Atom("b"), Kind.DAY, 90),
+        (Atom(("a",)), Kind.HOUR, 168),
+        (Atom(("a",)), Kind.DAY, 30),
+        (Atom(("b",)), Kind.HOUR, 168),
+        (Atom(("b",)), Kind.DAY, 90),
+    ]
+
+
+def test_first_and_nth_instants_have_one_cell_for_all_names_and_last_ones_are_shared_by_name() -> None:
+    rows = [
+        feature("l", "recency", events=("b", "a")),
+        feature("f", "tenure", events=("a", "b")),
+        feature("n", "nth", events=("a", "b"), nth=3),
+        feature("o", "recency", events=("a",)),
+    ]
+    both = Atom(("a", "b"))
+    assert slots(*rows) == [
+        (Atom(("a",)), Kind.LAST, 0),
+        (both, Kind.FIRST, 0),
+        (both, Kind.RANK, 2),
+        (Atom(("b",)), Kind.LAST, 0),
     ]
 
 
 def test_filters_and_summed_properties_are_atoms_of_their_own() -> None:
     row = feature("r", "rate", events=("a",), where={"k": "x", "b": "y"}, denominator=("a",), window_days=1)
     summed = feature("s", "sum", events=("a",), value_property="amount", window_days=1)
-    filtered = Atom("a", (("b", "y"), ("k", "x")))
-    assert [slot[0] for slot in slots(row, summed)] == [Atom("a"), Atom("a", (), "amount"), filtered]
+    filtered = Atom(("a",), (("b", "y"), ("k", "x")))
+    assert [slot[0] for slot in slots(row, summed)] == [Atom(("a",)), Atom(("a",), (), "amount"), filtered]
 
 
 def test_the_hash_follows_what_a_blob_means_and_not_how_features_are_called() -> None:

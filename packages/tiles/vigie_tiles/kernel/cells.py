@@ -7,7 +7,7 @@ import numpy as np
 from vigie_contracts.errors import LimitExceeded, PastReadPoint
 from vigie_contracts.instants import HOUR_US, format_instant
 
-from vigie_tiles.codec import decode
+from vigie_tiles.codec import decode_runs
 from vigie_tiles.layout import AGE_BITS, Kind, Layout
 from vigie_tiles.local_days import Ints
 
@@ -20,7 +20,8 @@ OLDEST = (1 << AGE_BITS) - 1
 class Cells:
     """Sorted by (member, slot, age). `row` is the customer's row of each cell, `row_of_member` of each blob.
 
-    `place` = slot << 9 | min(age, OLDEST) looks up tables of what a cell means to a plan.
+    `place` = slot << 9 | min(age, OLDEST) looks up tables of what a cell means to a plan; ages are hours or local days.
+    `joined`: some customer has more than one member.
     """
 
     rows: int
@@ -29,17 +30,10 @@ class Cells:
     member: Ints
     row: Ints
     row_of_member: Ints
-    slot: Ints
-    kind: Ints
-    age: Ints
     place: Ints
     value: Ints
     attributes: list[bytes]
-
-    @property
-    def joined(self) -> bool:
-        """Whether some customer has more than one member."""
-        return len(self.row_of_member) > 1 and bool((self.row_of_member[1:] == self.row_of_member[:-1]).any())
+    joined: bool
 
 
 def read_cells(layout: Layout, blobs_by_row: Sequence[Sequence[bytes]], t_us: Sequence[int] | Ints | int) -> Cells:
@@ -49,25 +43,32 @@ def read_cells(layout: Layout, blobs_by_row: Sequence[Sequence[bytes]], t_us: Se
     """
     rows = len(blobs_by_row)
     counts = np.fromiter(map(len, blobs_by_row), dtype=np.int64, count=rows)
-    if rows and counts.max() > MAX_MEMBERS:
-        raise LimitExceeded(f"a customer has {counts.max()} members; at most {MAX_MEMBERS} can be read together")
+    most = int(counts.max(initial=0))
+    if most > MAX_MEMBERS:
+        raise LimitExceeded(f"a customer has {most} members; at most {MAX_MEMBERS} can be read together")
     instants = np.empty(rows, dtype=np.int64)
     instants[:] = t_us
-    states = decode([blob for blobs in blobs_by_row for blob in blobs], layout.hash)
+    found = decode_runs([blob for blobs in blobs_by_row for blob in blobs], layout.hash)
     row_of_member = np.arange(rows, dtype=np.int64).repeat(counts)
     member_t = instants[row_of_member]
-    _check_read_point(member_t, states.newest)
+    _check_read_point(member_t, found.newest)
     days = layout.days.day(instants)
-    steps = np.zeros((len(Kind), len(states.newest)), dtype=np.int64)
-    steps[Kind.HOUR] = member_t // HOUR_US - states.newest // HOUR_US
-    steps[Kind.DAY] = steps[Kind.PEAK] = days[row_of_member] - layout.days.day(states.newest)
-    slot = states.code >> AGE_BITS
-    kind = layout.kinds[slot]
-    age = (states.code & ((1 << AGE_BITS) - 1)) + steps.take(kind * len(states.newest) + states.member)
-    place = slot << AGE_BITS | np.minimum(age, OLDEST)
-    row = row_of_member[states.member]
+    steps = np.zeros((len(Kind), len(found.newest)), dtype=np.int64)
+    steps[Kind.HOUR] = member_t // HOUR_US - found.newest // HOUR_US
+    steps[Kind.DAY] = steps[Kind.PEAK] = days[row_of_member] - layout.days.day(found.newest)
+    of_run = np.arange(len(found.slot)).repeat(found.cells)
+    age = found.age + steps[layout.kinds[found.slot], found.member].take(of_run)
     return Cells(
-        rows, instants, days, states.member, row, row_of_member, slot, kind, age, place, states.value, states.attributes
+        rows=rows,
+        t_us=instants,
+        day=days,
+        member=found.member.take(of_run),
+        row=row_of_member[found.member].take(of_run),
+        row_of_member=row_of_member,
+        place=(found.slot << AGE_BITS).take(of_run) | np.minimum(age, OLDEST),
+        value=found.value,
+        attributes=found.attributes,
+        joined=most > 1,
     )
 
 

@@ -5,6 +5,7 @@ Every step works on all customers at once: cells -> sums per (slot, age class), 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,8 @@ from vigie_tiles.kernel.plan import ABSENT_LAST, Bits, Plan, plan_for
 from vigie_tiles.layout import Layout
 from vigie_tiles.local_days import Ints
 
-_CHUNK = 512
+_CHUNK = 128
+"""Customers at once: more than this many do not fit a core's cache with their cells."""
 _ZERO = np.zeros(1, dtype=np.int64)
 _ONE = np.uint64(1)
 _MEASURES = {**MEASURES, **HABITS}
@@ -99,15 +101,15 @@ def _starts(key: Ints) -> Ints:
 
 
 def _tiles(plan: Plan, cells: Cells) -> Ints:
-    """Sums by (slot x age class, row), running over the classes: each class includes the younger ones."""
-    table = np.zeros((plan.tile_count * plan.classes, cells.rows), dtype=np.int64)
+    """Sums by (age class x slot, row), running over the classes: each class includes the younger ones."""
+    table = np.zeros((plan.classes * plan.tile_count, cells.rows), dtype=np.int64)
     _run_over(np.add, table, plan.tile_at, plan.classes, cells)
     return table
 
 
 def _peaks(plan: Plan, cells: Cells) -> Ints:
     """The greatest value of each group of peaks, or ABSENT_LAST; made as the sums are."""
-    table = np.full((plan.peak_count * plan.classes, cells.rows), ABSENT_LAST, dtype=np.int64)
+    table = np.full((plan.classes * plan.peak_count, cells.rows), ABSENT_LAST, dtype=np.int64)
     if len(table):
         _run_over(np.maximum, table, plan.peak_at, plan.classes, cells)
     found: Ints = _gather(np.maximum, table, plan.peak_runs)
@@ -122,33 +124,31 @@ def _run_over(fold: np.ufunc, table: Ints, places_at: Any, classes: int, cells: 
     place = places[seen]
     starts = _starts(cells.member[seen] * len(table) + place)
     folded = fold.reduceat(cells.value[seen], starts)
-    _scatter(fold, table, (place[starts], cells.row[seen][starts]), folded, cells.joined)
-    by_class = table.reshape(-1, classes, cells.rows)
-    fold.accumulate(by_class, axis=1, out=by_class)
+    _scatter(fold, table, (place[starts], cells.row[seen[starts]]), folded, cells.joined)
+    by_class = table.reshape(classes, -1, cells.rows)
+    for younger, older in pairwise(by_class):  # numpy's accumulate is far slower along such an axis
+        fold(older, younger, out=older)
 
 
 def _days(plan: Plan, cells: Cells) -> tuple[Bits, Bits]:
     """Sets of local days by (slot, row): bit n of (low, high) is the day n before the read instant's."""
-    low = np.zeros((plan.bit_count, cells.rows), dtype=np.uint64)
-    high = np.zeros_like(low)
+    halves = np.zeros((2 * plan.bit_count, cells.rows), dtype=np.uint64)
     places = plan.bit_at[cells.place]
     seen = (places >= 0).nonzero()[0]
     if len(seen):
-        place, age = places[seen], cells.age[seen]
-        bit = _ONE << (age & 63).astype(np.uint64)
-        starts = _starts(cells.member[seen] * plan.bit_count + place)
-        at = (place[starts], cells.row[seen][starts])
-        for table, half in ((low, age < 64), (high, age >= 64)):
-            found = np.bitwise_or.reduceat(np.where(half, bit, np.uint64(0)), starts)
-            _scatter(np.bitwise_or, table, at, found, cells.joined)
-    return low, high
+        place = places[seen]
+        bit = _ONE << (cells.place[seen] & 63).astype(np.uint64)
+        starts = _starts(cells.member[seen] * len(halves) + place)
+        at = (place[starts], cells.row[seen[starts]])
+        _scatter(np.bitwise_or, halves, at, np.bitwise_or.reduceat(bit, starts), cells.joined)
+    return halves[0::2], halves[1::2]
 
 
 def _ends(plan: Plan, cells: Cells) -> Ints:
     """The last or first instant by (slot, row)."""
     table = np.empty((plan.end_count, cells.rows), dtype=np.int64)
     table[:] = plan.absent
-    column = plan.end_of[cells.slot]
+    column = plan.end_at[cells.place]
     seen = (column >= 0).nonzero()[0]
     at = (column[seen], cells.row[seen])
     if not cells.joined:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from vigie_contracts.instants import HOUR_US
 
-from vigie_tiles.kernel.cells import Cells
+from vigie_tiles.kernel.cells import OLDEST, Cells
 from vigie_tiles.kernel.measures import Folded
 from vigie_tiles.kernel.plan import Plan
 from vigie_tiles.local_days import Ints
@@ -21,7 +21,7 @@ def _counted(plan: Plan, cells: Cells, row: int, by: Any, size: int) -> Ints:
 
 def _weekday_of(cells: Cells, seen: Ints) -> Ints:
     """0 for Monday; day 0 of the count, 1970-01-01, was a Thursday."""
-    found: Ints = (cells.day[cells.row[seen]] - cells.age[seen] + 3) % 7
+    found: Ints = (cells.day[cells.row[seen]] - (cells.place[seen] & OLDEST) + 3) % 7
     return found
 
 
@@ -43,7 +43,7 @@ def _hour(plan: Plan, cells: Cells, _: Folded, values: Ints, valid: Any) -> None
     days = plan.layout.days
 
     def hour_of(cells: Cells, seen: Ints) -> Ints:
-        begun = (cells.t_us[cells.row[seen]] // HOUR_US - cells.age[seen]) * HOUR_US
+        begun = (cells.t_us[cells.row[seen]] // HOUR_US - (cells.place[seen] & OLDEST)) * HOUR_US
         found: Ints = np.minimum(23, (begun - days.midnight(days.day(begun))) // HOUR_US)
         return found
 

@@ -12,7 +12,7 @@ from vigie_contracts.instants import HOUR_US
 from vigie_tiles.kernel.cells import OLDEST, Cells, read_cells
 from vigie_tiles.kernel.finalise import day_sets, ends
 from vigie_tiles.kernel.plan import ABSENT_FIRST, ABSENT_LAST, Bits, Plan, plan_for
-from vigie_tiles.layout import WINDOWED, Kind, Layout, groups
+from vigie_tiles.layout import AGE_BITS, WINDOWED, Kind, Layout, groups
 from vigie_tiles.local_days import Ints, LocalDays
 
 NEVER_US = 2**63 - 1
@@ -37,8 +37,8 @@ def _cell_edges(layout: Layout, cells: Cells) -> Ints:
     """The first instant at which a cell of each customer leaves a window."""
     limit = _leaving(layout)[cells.place]
     seen = (limit >= 0).nonzero()[0]
-    kind, row = cells.kind[seen], cells.row[seen]
-    steps = limit[seen] - cells.age[seen] + 1
+    place, row = cells.place[seen], cells.row[seen]
+    kind, steps = layout.kinds[place >> AGE_BITS], limit[seen] - (place & OLDEST) + 1
     found = np.full(cells.rows, NEVER_US, dtype=np.int64)
     for wanted in WINDOWED:
         nearest = np.full(cells.rows, OLDEST + 1, dtype=np.int64)

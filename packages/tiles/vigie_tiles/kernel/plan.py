@@ -109,7 +109,7 @@ class Plan:
             return self.days.number(tuple(self._bits.column(slot) for slot in slots))
         age_class = self.limits[group.kind].index(group.last_age)
         table = self._peaks if group.kind == Kind.PEAK else self._tiles
-        columns = tuple(table.column(slot) * self.classes + age_class for slot in slots)
+        columns = tuple(age_class * len(self.layout.slots) + table.column(slot) for slot in slots)
         runs = {"breadth": self.breadths, "max": self.peaks}.get(feature.measure, self.sums)
         return runs.number(columns)
 
@@ -139,28 +139,38 @@ class Plan:
         table = np.array(found, dtype=np.int64).reshape(-1, 5)
         return Parts(table[:, 0], table[:, 1], table[:, 2:3], table[:, 3:4], day_masks(table[:, 4]))
 
-    def _tile_places(self, tile_of: Ints) -> Ints:
-        """By a cell's place: its row in the table of sums (slot x age class), -1 where no sum sees it."""
+    def _by_class(self, runs: Runs, count: int) -> tuple[Ints, Ints]:
+        """The runs as rows of a table of age classes x `count` columns."""
+        flat, starts = runs.arrays()
+        age_class, column = np.divmod(flat, max(len(self.layout.slots), 1))
+        return age_class * count + column, starts
+
+    def _tile_places(self, tile_of: Ints, count: int) -> Ints:
+        """By a cell's place: its row in the table of sums (age class x slot), -1 where no sum sees it."""
         ages, table = np.arange(OLDEST + 1), np.full((len(tile_of), OLDEST + 1), -1, dtype=np.int64)
         for slot in np.flatnonzero(tile_of >= 0).tolist():
             limits = np.array(self.limits[Kind(self.layout.kinds[slot])], dtype=np.int64)
             age_class = limits.searchsorted(ages)
-            table[slot] = np.where(age_class < len(limits), tile_of[slot] * self.classes + age_class, -1)
+            table[slot] = np.where(age_class < len(limits), age_class * count + tile_of[slot], -1)
         return table.ravel().astype(np.int32)
 
     def _freeze(self) -> None:
         features = self.features
         count = len(self.layout.slots)
-        bit_of, self.end_of = self._bits.of_slot(count), self._ends.of_slot(count)
+        bit_of = self._bits.of_slot(count)
+        self.end_at = self._ends.of_slot(count).repeat(OLDEST + 1).astype(np.int32)
         self.bit_count, self.end_count = len(self._bits.slots), len(self._ends.slots)
         self.tile_count, self.peak_count = len(self._tiles.slots), len(self._peaks.slots)
         self.first_ends = np.array([self.layout.kinds[slot] == Kind.FIRST for slot in self._ends.slots], dtype=bool)
         self.absent = np.where(self.first_ends, ABSENT_FIRST, ABSENT_LAST)[:, None]
-        self.tile_at = self._tile_places(self._tiles.of_slot(count))
-        self.peak_at = self._tile_places(self._peaks.of_slot(count))
-        self.bit_at = np.where(np.arange(OLDEST + 1) < 128, bit_of[:, None], -1).ravel().astype(np.int32)
-        self.sum_runs, self.breadth_runs = self.sums.arrays(), self.breadths.arrays()
-        self.peak_runs = self.peaks.arrays()
+        self.tile_at = self._tile_places(self._tiles.of_slot(count), self.tile_count)
+        self.peak_at = self._tile_places(self._peaks.of_slot(count), self.peak_count)
+        ages = np.arange(OLDEST + 1)
+        is_seen = (bit_of[:, None] >= 0) & (ages < 128)
+        self.bit_at = np.where(is_seen, 2 * bit_of[:, None] + (ages >= 64), -1).ravel().astype(np.int32)
+        self.sum_runs = self._by_class(self.sums, self.tile_count)
+        self.breadth_runs = self._by_class(self.breadths, self.tile_count)
+        self.peak_runs = self._by_class(self.peaks, self.peak_count)
         self.day_runs, self.last_runs, self.first_runs = self.days.arrays(), self.lasts.arrays(), self.firsts.arrays()
         self._column_runs = {
             (measure, place): (np.array(rows), np.array([self.runs[row][place] for row in rows], dtype=np.int64))
