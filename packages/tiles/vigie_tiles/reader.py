@@ -141,7 +141,7 @@ def finalised(
     layout: Layout, features: Sequence[FeatureSpec], tiles: Sequence[Sequence[Tile]], pos: Cursor, now_us: int
 ) -> TileRead:
     """Values of customers from their members' tiles, a row each, at t = max(now, newest in its state + 1 µs)."""
-    newest = [max((tile[1] for tile in row), default=now_us - 1) for row in tiles]
+    newest = [row[0][1] if len(row) == 1 else max((tile[1] for tile in row), default=now_us - 1) for row in tiles]
     t_us = np.maximum(np.array(newest, dtype=np.int64) + 1, now_us)
     blobs = [[tile[0] for tile in row] for row in tiles]
     matrix = finalise_live(layout, features, blobs, t_us)
