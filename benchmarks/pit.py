@@ -1,9 +1,11 @@
 """Point-in-time training vectors: 20,000 labels, a million events, 40 windowed features, beside plain DuckDB SQL.
 
-Peers, in the same DuckDB with the same threads over the same Parquet: `range_joins` is a range join a feature, as an
-analyst writes them; `one_join` is a single range join with a filtered aggregate a feature. All three must agree.
+Peers: in the same DuckDB with the same threads over the same Parquet `pit` is a range join a feature, as an analyst
+writes them, and `one_join` a single range join with a filtered aggregate a feature; all three must agree. `feast_join`
+is Feast's own duckdb store, which joins ready-made rows of as many features, one an event (it computes none of them).
 """
 
+import importlib.util
 import json
 import resource
 import statistics
@@ -16,6 +18,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from vigie_contracts.features import FeatureSpec, FeatureTable
@@ -30,12 +33,15 @@ from benchmarks import bank_events  # noqa: E402
 
 EVENTS, MEMBERS, LABELS, FEATURES, DAYS, RUNS, THREADS = 1_000_000, 20_000, 20_000, 40, 200, 3, 2
 MEASURES = ("count", "sum", "max", "active_days")
+PEERS = {"pit": "plain DuckDB SQL, a range join a feature", "one_join": "plain DuckDB SQL, one range join"}
+
+Way = Callable[[], Any]
 
 
 def run(
     runs: int = RUNS, events: int = EVENTS, members: int = MEMBERS, labels: int = LABELS
 ) -> Iterator[dict[str, Any]]:
-    """Cases `range_joins` and `one_join`: label rows a second from the Parquet files on, medians of runs."""
+    """Cases `pit`, `one_join` and `feast_join`: label rows a second from the Parquet files on, medians of runs."""
     table = FeatureTable.load(bank_events.FEATURE_REPO)
     features = [row for row in table.features if row.measure in MEASURES][:FEATURES]
     with tempfile.TemporaryDirectory(prefix="vigie-bench-") as folder:
@@ -46,22 +52,28 @@ def run(
             plain.execute(f"CREATE VIEW events AS SELECT * FROM read_parquet('{folder}/*.parquet')")
             plain.register("asked", asked)
             plain.execute(f"CREATE TABLE label AS SELECT row_number() OVER () - 1 AS row, *{_edges()} FROM asked")
-            ways: dict[str, Callable[[], list[list[Any]]]] = {
-                "ours": lambda: _ours(Path(folder), table, asked, features),
-                "range_joins": lambda: [_one(plain, feature) for feature in features],
+            ways: dict[str, Way] = {
+                "ours": lambda: _columns(_ours(Path(folder), table, asked, features)),
+                "pit": lambda: [_one(plain, feature) for feature in features],
                 "one_join": lambda: _together(plain, features),
             }
+            first, *others = (way() for way in ways.values())
+            if any(other != first for other in others):
+                raise RuntimeError("the ways of computing the vectors do not agree")
             seconds = _measured(ways, runs)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    for case in ("range_joins", "one_join"):
-        yield _row(case, runs, labels / seconds["ours"], labels / seconds[case], f"{peak:,.0f} MB resident at most")
+            peak = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB resident at most"
+            for case, peer in PEERS.items():
+                yield _row(case, runs, labels / seconds["ours"], labels / seconds[case], peer, peak)
+        if joined := _feast(Path(folder) / "stored", asked, features, events, members):
+            both: dict[str, Way] = {"ours": lambda: _ours(Path(folder), table, asked, features), "feast_join": joined}
+            seconds = _measured(both, runs)
+            peer = "Feast's duckdb store, ready-made rows"
+            note = f"{events:,} rows of {len(features)} columns"
+            yield _row("feast_join", runs, labels / seconds["ours"], labels / seconds["feast_join"], peer, note)
 
 
-def _measured(ways: dict[str, Callable[[], list[list[Any]]]], runs: int) -> dict[str, float]:
-    """Median seconds of each way; RuntimeError when they differ in a value."""
-    first, *others = (way() for way in ways.values())
-    if any(other != first for other in others):
-        raise RuntimeError("the ways of computing the vectors do not agree")
+def _measured(ways: dict[str, Way], runs: int) -> dict[str, float]:
+    """Median seconds of each way, in turns."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(runs):
         for name, way in ways.items():
@@ -71,7 +83,7 @@ def _measured(ways: dict[str, Callable[[], list[list[Any]]]], runs: int) -> dict
     return {name: statistics.median(found) for name, found in taken.items()}
 
 
-def _row(case: str, runs: int, value: float, peer: float, note: str) -> dict[str, Any]:
+def _row(case: str, runs: int, value: float, peer: float, peer_name: str, note: str) -> dict[str, Any]:
     return {
         "bench": "pit",
         "case": case,
@@ -81,10 +93,46 @@ def _row(case: str, runs: int, value: float, peer: float, note: str) -> dict[str
         "peer": peer,
         "ratio_to_floor": None,
         "ratio_to_peer": value / peer,
-        "peer_name": f"plain DuckDB SQL, {case.replace('_', ' ')}",
+        "peer_name": peer_name,
         "runs": runs,
         "note": f"{FEATURES} features; {note}",
     }
+
+
+def _feast(folder: Path, asked: pa.Table, features: Sequence[FeatureSpec], events: int, members: int) -> Way | None:
+    """Stock Feast with its duckdb store over a row of ready values an event; None where its parts are not installed."""
+    if not all(importlib.util.find_spec(name) for name in ("ibis", "pyarrow_hotfix")):
+        return None
+    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
+    from feast.types import Int64
+
+    folder.mkdir()
+    draw = np.random.default_rng(7)
+    at = np.sort(draw.integers(bank_events.START_US, bank_events.START_US + DAYS * DAY_US, events))
+    names = np.char.add("m", draw.integers(0, members, events).astype(str))
+    values = {feature.key: draw.integers(0, 500, events) for feature in features}
+    stamped = {"event_timestamp": pa.array(at, pa.timestamp("us", "UTC")), "customer_id": pa.array(names)}
+    pq.write_table(pa.table({**stamped, **values}), folder / "rows.parquet")
+    config = RepoConfig(
+        project="stored",
+        provider="local",
+        registry={"registry_type": "sql", "path": f"sqlite:///{folder}/registry.db", "cache_ttl_seconds": 600},
+        offline_store={"type": "duckdb"},
+        entity_key_serialization_version=3,
+    )
+    store = FeatureStore(config=config)
+    customer = Entity(name="customer", join_keys=["customer_id"], value_type=ValueType.STRING)
+    view = FeatureView(
+        name="stored",
+        entities=[customer],
+        schema=[Field(name=feature.key, dtype=Int64) for feature in features],
+        source=FileSource(name="rows", path=str(folder / "rows.parquet"), timestamp_field="event_timestamp"),
+    )
+    store.apply([customer, view])
+    frame = asked.to_pandas().rename(columns={"t_us": "event_timestamp"})
+    frame["event_timestamp"] = pd.to_datetime(frame["event_timestamp"], unit="us", utc=True)
+    references = [f"stored:{feature.key}" for feature in features]
+    return lambda: store.get_historical_features(frame, references).to_arrow()
 
 
 def _archive(folder: Path, table: FeatureTable, count: int, members: int) -> None:
@@ -124,9 +172,9 @@ def _labels(members: int, count: int) -> pa.Table:
     return pa.table({"customer_id": pa.array(names), "t_us": pa.array(instants)})
 
 
-def _ours(archive: Path, table: FeatureTable, asked: pa.Table, features: Sequence[FeatureSpec]) -> list[list[Any]]:
+def _ours(archive: Path, table: FeatureTable, asked: pa.Table, features: Sequence[FeatureSpec]) -> pa.Table:
     with Batch(archive, table, "UTC", threads=THREADS) as batch:
-        return _columns(batch.vectors(asked, features))
+        return batch.vectors(asked, features)
 
 
 def _columns(found: pa.Table) -> list[list[Any]]:

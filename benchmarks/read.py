@@ -40,7 +40,7 @@ Read = Callable[[Sequence[str]], object]
 
 
 def run(runs: int = RUNS, histories: int = HISTORIES, copies: int = COPIES) -> Iterator[dict[str, Any]]:
-    """Cases `hot_N` (the direct reader) and `feast_N` for N of 1, 100, 1,000 customers: milliseconds a read."""
+    """Cases `direct_N` (the direct reader) and `feast_N` for N of 1, 100, 1,000 customers: milliseconds a read."""
     layout = bank_events.layout()
     features = layout.table.features[:FEATURES]
     with tempfile.TemporaryDirectory(prefix="vigie-bench-") as folder:
@@ -49,8 +49,8 @@ def run(runs: int = RUNS, histories: int = HISTORIES, copies: int = COPIES) -> I
         floor_db = floors.open_log(data / "floor.db")
         ours, stored = _feast(data, features, ids)
         with contextlib.closing(TileReader(data / schema.FEATURES_DB, layout)) as reader:
-            hot: Read = lambda asked: reader.read(asked, features, NOW_US)  # noqa: E731
-            for name, read in (("hot", hot), ("feast", ours)):
+            direct: Read = lambda asked: reader.read(asked, features, NOW_US)  # noqa: E731
+            for name, read in (("direct", direct), ("feast", ours)):
                 for size, repeats in SIZES:
                     floor = _each(repeats, size, ids, lambda asked: floors.read_blobs(floor_db, asked))
                     mine, peer = _each(repeats, size, ids, read), _each(repeats, size, ids, stored)

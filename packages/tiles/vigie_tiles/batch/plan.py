@@ -1,7 +1,9 @@
 """The SQL of the batch engine: event sets as bits, edges of windows, aggregates, and the value of each feature."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import pyarrow as pa
 from vigie_contracts.errors import InvalidInput
 from vigie_contracts.features import BASELINE_DAYS, HOUR_WINDOW_DAYS, FeatureSpec
 from vigie_contracts.instants import HOUR_US
@@ -29,10 +31,25 @@ class Plan:
         for feature in self._features:
             self.values.append((feature, self._value(feature)))
 
+    def name_rows(self) -> pa.Table:
+        """By event name: its index `n`, and in `u0`, `u1` … the bits of the event sets that take every event of it."""
+        columns: dict[str, list[Any]] = {"name": self.names, "n": list(range(len(self.names)))}
+        for column in range(self._columns):
+            bits = dict.fromkeys(self.names, 0)
+            for (names, where), number in self.sets.items():
+                if not where and number // BITS_A_COLUMN == column:
+                    for name in names:
+                        bits[name] |= 1 << number % BITS_A_COLUMN
+            columns[f"u{column}"] = list(bits.values())
+        types = {"name": pa.string()}
+        return pa.table({name: pa.array(found, types.get(name, pa.int64())) for name, found in columns.items()})
+
     def bit_columns(self) -> list[str]:
-        """SQL of the bit masks of event sets, `BITS_A_COLUMN` sets each."""
-        columns: list[list[str]] = [[] for _ in range(len(self.sets) // BITS_A_COLUMN + 1)]
+        """SQL of the bit masks of an event's sets, `BITS_A_COLUMN` sets each, over a row of `name_rows`."""
+        columns = [[f"u{column}"] for column in range(self._columns)]
         for (names, where), number in self.sets.items():
+            if not where:
+                continue
             tests = [f"name IN ({', '.join(text(name) for name in names)})"]
             for key, value in where:
                 path = text('$."' + plain(key) + '"')
@@ -40,12 +57,11 @@ class Plan:
                 tests.append(f"json_extract_string(properties, {path}) = {text(value)}")
             bit = 1 << number % BITS_A_COLUMN
             columns[number // BITS_A_COLUMN].append(f"(CASE WHEN {' AND '.join(tests)} THEN {bit} ELSE 0 END)")
-        return [" | ".join(column) if column else "0" for column in columns]
+        return [" | ".join(column) for column in columns]
 
-    def name_index(self) -> str:
-        """SQL of an event name's index in `names`."""
-        cases = " ".join(f"WHEN {text(name)} THEN {number}" for number, name in enumerate(self.names))
-        return f"CASE name {cases} END" if cases else "0"
+    @property
+    def _columns(self) -> int:
+        return len(self.sets) // BITS_A_COLUMN + 1
 
     def _value(self, feature: FeatureSpec) -> str:
         make: dict[str, Callable[[FeatureSpec], str]] = {

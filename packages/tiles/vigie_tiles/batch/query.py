@@ -153,14 +153,14 @@ class Batch:
         self._calendar(low, high)
         columns = [f"{sql} AS b{number}" for number, sql in enumerate(plan.bit_columns())]
         columns += [f"measures[{text(name)}] AS v{number}" for number, name in enumerate(plan.measures)]
-        columns += [f"{plan.name_index()} AS n"] if plan.counts_names else []
+        columns += ["n"] if plan.counts_names else []
         columns += ["source_id", "event_id"] if plan.breaks_ties else []
-        names = ", ".join(text(name) for name in plan.names) or "''"
+        self._db.register("name_rows", plan.name_rows())
         self._db.execute(
             "CREATE OR REPLACE TEMP TABLE ev AS SELECT x.*, c.day FROM ("
             " SELECT member_id, number, known_at_us AS known, effective_at_us AS eff, "
             + ", ".join(columns)
-            + f" FROM all_events WHERE catalogued AND name IN ({names})) x"
+            + " FROM all_events JOIN name_rows USING (name) WHERE catalogued) x"
             " ASOF JOIN days c ON x.eff >= c.start"
         )
         if plan.needs_hours:
@@ -261,10 +261,11 @@ class Batch:
             " FROM label l LEFT JOIN (who w JOIN ev e ON e.member_id = w.member) ON w.row = l.row"
             " AND e.known <= l.t AND e.eff < l.t AND (l.pos IS NULL OR e.number <= l.pos)"
         )
-        edges = ", ".join(["l.row", "l.t", "l.today"])
-        inner = f"SELECT {edges}{''.join(', ' + part for part in parts)}{joined} GROUP BY {edges}"
+        inner = f"SELECT {', '.join(['l.row', *parts])}{joined} GROUP BY l.row"
         outer = ", ".join(f"{sql} AS {_name(feature.key)}" for feature, sql in self._plan.values)
-        return self._db.sql(f"SELECT {outer or 'row AS nothing'} FROM ({inner}) ORDER BY row").to_arrow_table()
+        return self._db.sql(
+            f"SELECT {outer or 'row AS nothing'} FROM ({inner}) JOIN label USING (row) ORDER BY row"
+        ).to_arrow_table()
 
     def _attributes(self, features: list[FeatureSpec]) -> dict[str, pa.Array]:
         found: dict[str, pa.Array] = {}
