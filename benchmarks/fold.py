@@ -46,16 +46,16 @@ def run(
     copies = members // len(state)
     known = (event for event in arriving if event.member_id in state)
     with tempfile.TemporaryDirectory(prefix="vigie-bench-") as folder:
-        ours, floor = (_opened(Path(folder) / name, state, copies) for name in ("ours.db", "floor.db"))
+        ours, floor = (opened(Path(folder) / name, state, copies) for name in ("ours.db", "floor.db"))
         values: list[float] = []
         least: list[float] = []
         kernel_only: list[float] = []
         for run in range(runs):
-            group = _spread(list(itertools.islice(known, batch)), copies, random.Random(run))
+            group = spread(list(itertools.islice(known, batch)), copies, random.Random(run))
             payloads = [encode_record(event) for event in group]
             keys = [event.member_id for event in group]
             least.append(batch / floors.rewrite_blobs(floor, payloads, keys, GROWN))
-            whole, folding = _step(ours, layout, payloads)
+            whole, folding = step(ours, layout, payloads)
             values.append(batch / whole)
             kernel_only.append(batch / folding)
         ours.close()
@@ -69,7 +69,7 @@ def run(
     yield _row(values, least, alone, note)
 
 
-def _spread(group: list[Event], copies: int, draw: random.Random) -> list[Event]:
+def spread(group: list[Event], copies: int, draw: random.Random) -> list[Event]:
     """Each event to another copy of its member, so that no member of the batch has two."""
     taken: dict[str, list[int]] = {}
     found = []
@@ -131,7 +131,8 @@ def _pushed(data: Path) -> tuple[float, float]:
     return PUSHED_ALONE / (between - started), PUSHED_TOGETHER / (time.perf_counter() - between)
 
 
-def _opened(path: Path, state: dict[str, bytes], copies: int) -> sqlite3.Connection:
+def opened(path: Path, state: dict[str, bytes], copies: int) -> sqlite3.Connection:
+    """A database with so many copies of each member's state, `MEMBER-NUMBER`."""
     connection = floors.open_log(path)
     for copy in range(copies):
         connection.execute("BEGIN")
@@ -141,7 +142,7 @@ def _opened(path: Path, state: dict[str, bytes], copies: int) -> sqlite3.Connect
     return connection
 
 
-def _step(connection: sqlite3.Connection, layout: Layout, payloads: Sequence[bytes]) -> tuple[float, float]:
+def step(connection: sqlite3.Connection, layout: Layout, payloads: Sequence[bytes]) -> tuple[float, float]:
     """(seconds of the whole step, seconds of the fold in it)."""
     started = time.perf_counter()
     events = [record for payload in payloads if isinstance(record := decode_record(payload), Event)]
