@@ -97,6 +97,16 @@ class Consent(NamedTuple):
     event_id: str
 
 
+class Recent(NamedTuple):
+    """An accepted event (its number in the log), or a quarantined one (minus its id; the rest is null)."""
+
+    number: int
+    value: int
+    member_no: int | None
+    effective_us: int | None
+    category: str | None
+
+
 class SentAs(msgspec.Struct, frozen=True):
     """As what an event was sent; of an erased one only the mark is left."""
 
@@ -183,8 +193,8 @@ def payloads(connection: Connection, numbers: Sequence[int]) -> dict[int, bytes]
     return {row[0]: row[1] for row in connection.exec_driver_sql(sql, (_json(numbers).decode(),))}
 
 
-def put_recent(connection: Connection, rows: Sequence[tuple[int, int, int | None, int | None, str | None]]) -> None:
-    """(number, hash, member_no, effective_at_us, category) of accepted and quarantined events."""
+def put_recent(connection: Connection, rows: Sequence[Recent]) -> None:
+    """What was accepted and quarantined, to be settled later."""
     execute_many(connection, "INSERT INTO recent VALUES (?, ?, ?, ?, ?)", rows)
 
 
