@@ -4,8 +4,10 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
+from struct import Struct
 
 import msgspec
 from vigie_contracts.events import ConsentStated, LogRecord, encode_record
@@ -30,6 +32,7 @@ ROOM_BYTES = 8_000_000
 """What must be free, after a write failed, before the service is ready again: more than the largest body."""
 DUPLICATE = 0
 
+_SIGNED = Struct(">q")
 _VERDICTS = {1: "accepted", 0: "duplicate", -1: "quarantined"}
 
 Item = Draft | Refusal
@@ -159,7 +162,7 @@ class Appender:
         _count(connection, items, outcomes)
         store.put_meta(connection, "known_at_us", now_us)
         self._known_us = now_us
-        recent = {row.value: row.number for row in group.recent}
+        recent = {row[1]: row[0] for row in group.recent}
         return outcomes, recent, group.first + len(group.payloads) - 1
 
     def _append(self, connection: Connection, group: _Group) -> None:
@@ -208,7 +211,15 @@ class _Taken(msgspec.Struct, frozen=True):
 
 def event_hash(source_id: str, event_id: str) -> int:
     """Signed 64-bit key of an event in `receipts`; a collision is found by comparing the stored ids."""
-    return int.from_bytes(blake2b(f"{source_id}\0{event_id}".encode(), digest_size=8).digest(), "big", signed=True)
+    found = _hash_begun(source_id).copy()
+    found.update(event_id.encode())
+    value: int = _SIGNED.unpack(found.digest())[0]
+    return value
+
+
+@lru_cache(maxsize=1_000)
+def _hash_begun(source_id: str) -> blake2b:
+    return blake2b(f"{source_id}\0".encode(), digest_size=8)
 
 
 def _decide(group: _Group, item: Item, value: int, taken: dict[int, _Taken]) -> int:
@@ -241,7 +252,7 @@ def _is_duplicate(item: Item, earlier: _Taken) -> bool:
 def _quarantine(group: _Group, item: Refusal, value: int) -> int:
     number = group.first_id + len(group.quarantined)
     group.quarantined.append((number, item))
-    group.recent.append(store.Recent(-number, value, None, None, None))
+    group.recent.append((-number, value, None, None, None))
     return -number
 
 
@@ -252,7 +263,7 @@ def _accept(group: _Group, draft: Draft, value: int) -> int:
         group.notes += [(value, note) for note in (*draft.notes, *notes)]
     effective_us = draft.times.effective_us
     number = group.log(group.sealer.seal(draft, member.member_id, known_us))
-    group.recent.append(store.Recent(number, value, member.number, effective_us, draft.category))
+    group.recent.append((number, value, member.number, effective_us, draft.category))
     group.arrivals.see(draft)
     if draft.kind == "identify" and draft.traits:
         _state_attributes(group, draft, member, known_us)

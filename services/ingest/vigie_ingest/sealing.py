@@ -72,7 +72,7 @@ class Sealer:
         cipher = self.keys.cipher(member_id) or self.keys.mint(member_id)
         nonce = self._nonce()
         header = _header(member_id, draft.source_id, draft.event_id)
-        original_us, sent_us, timestamp_us, effective_us = draft.times
+        times = draft.times
         return Event(
             member_id=member_id,
             event_id=draft.event_id,
@@ -80,12 +80,12 @@ class Sealer:
             kind=draft.kind,
             name=name,
             catalogued=draft.catalogued,
-            original_timestamp_us=original_us,
-            sent_at_us=sent_us,
+            original_timestamp_us=times.original_us,
+            sent_at_us=times.sent_us,
             received_at_us=draft.received_at_us,
             known_at_us=known_us,
-            timestamp_us=timestamp_us,
-            effective_at_us=effective_us,
+            timestamp_us=times.timestamp_us,
+            effective_at_us=times.effective_us,
             channel=draft.channel,
             properties=properties,
             measures=measures,

@@ -85,6 +85,10 @@ _PUT_ACCOUNT = (
 
 _json = msgspec.json.encode
 
+Recent = tuple[int, int, int | None, int | None, str | None]
+"""(number, hash, member_no, effective_at_us, category) of an accepted event; minus its id, hash, nulls of a quarantined
+one. A plain tuple, because one is made for each event."""
+
 
 class Consent(NamedTuple):
     """A member's standing statement for a purpose."""
@@ -95,16 +99,6 @@ class Consent(NamedTuple):
     known_at_us: int
     source_id: str
     event_id: str
-
-
-class Recent(NamedTuple):
-    """An accepted event (its number in the log), or a quarantined one (minus its id; the rest is null)."""
-
-    number: int
-    value: int
-    member_no: int | None
-    effective_us: int | None
-    category: str | None
 
 
 class SentAs(msgspec.Struct, frozen=True):
