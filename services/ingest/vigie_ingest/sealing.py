@@ -90,7 +90,7 @@ class Sealer:
             properties=properties,
             measures=measures,
             traits=traits,
-            backfilled=draft.backfilled,
+            backfilled=draft.known_at_us is not None,
             sealed=FORMAT + nonce + cipher.encrypt(nonce, _ENCODE(personal), header),
         )
 
