@@ -109,7 +109,7 @@ def _measured(row: MicroConversion) -> tuple[tuple[str, int], ...]:
 
 def scaled(name: str, value: object, scale: int) -> int:
     """`value` x 10^scale, rounded half to even from its decimal text; InvalidInput unless finite and below 2^53."""
-    if isinstance(value, int) and not isinstance(value, bool) and -_EXACT < value * 10**scale < _EXACT:
+    if type(value) is int and -_EXACT < value * 10**scale < _EXACT:
         return int(value * 10**scale)  # the same as below, without Decimal: most numbers are whole
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise InvalidInput(f"property {name!r} must be a number, not {type(value).__name__}")

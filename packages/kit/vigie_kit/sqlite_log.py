@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,9 +36,10 @@ class SqliteLogWriter:
         if not payloads:
             return []
         first = self.last(connection) + 1
-        rows = [(first + offset, lane, payload) for offset, payload in enumerate(payloads)]
+        numbers = range(first, first + len(payloads))
+        rows = list(zip(numbers, repeat(lane), payloads, strict=False))
         execute_many(connection, f"INSERT INTO {self._table} (number, lane, payload) VALUES (?, ?, ?)", rows)
-        return [Position(lane, number) for number, _, _ in rows]
+        return [Position(lane, number) for number in numbers]
 
     def rewrite(self, connection: Connection, payloads: Mapping[int, bytes]) -> None:
         """Replace records by number: only an erasure may do so."""

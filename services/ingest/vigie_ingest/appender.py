@@ -4,11 +4,13 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
+from struct import Struct
 
 import msgspec
-from vigie_contracts.events import ConsentStated, Event, LogRecord, encode_record
+from vigie_contracts.events import ConsentStated, LogRecord, encode_record
 from vigie_contracts.reads import UndoAnswer
 from vigie_kit.clock import Clock
 from vigie_kit.database import transaction
@@ -21,7 +23,7 @@ from vigie_ingest.arrivals import Arrivals, Book
 from vigie_ingest.domain import DUPLICATE_WINDOW_US, Draft, Refusal
 from vigie_ingest.identity import Member, Rules
 from vigie_ingest.resolver import Resolution, Resolver
-from vigie_ingest.sealing import Parts, Sealer
+from vigie_ingest.sealing import Sealer
 from vigie_ingest.store import Connection, Engine
 
 SETTLE_IDLE_AT = 2_000
@@ -30,6 +32,7 @@ ROOM_BYTES = 8_000_000
 """What must be free, after a write failed, before the service is ready again: more than the largest body."""
 DUPLICATE = 0
 
+_SIGNED = Struct(">q")
 _VERDICTS = {1: "accepted", 0: "duplicate", -1: "quarantined"}
 
 Item = Draft | Refusal
@@ -37,17 +40,17 @@ Item = Draft | Refusal
 
 @dataclass
 class _Group:
-    """What a transaction is about to write. Records get their numbers when they are appended."""
+    """What a transaction is about to write: records from the number `first`, quarantined events from `first_id`."""
 
     now_us: int
     first: int
+    first_id: int
     resolution: Resolution
     sealer: Sealer
     payloads: list[bytes] = field(default_factory=list)
-    accepted: list[tuple[int, int, int, int, str | None]] = field(default_factory=list)
+    recent: list[store.Recent] = field(default_factory=list)
     quarantined: list[tuple[int, Refusal]] = field(default_factory=list)
     released: list[tuple[int, int]] = field(default_factory=list)
-    hashes: list[int] = field(default_factory=list)
     duplicates: list[int] = field(default_factory=list)
     notes: list[tuple[int, str]] = field(default_factory=list)
     attributes: list[tuple[int, str, str | bytes, int, int, str, str]] = field(default_factory=list)
@@ -57,8 +60,9 @@ class _Group:
 
     def log(self, record: LogRecord) -> int:
         """Take a record to append; the number that it will have."""
+        number = self.first + len(self.payloads)
         self.payloads.append(encode_record(record))
-        return self.first + len(self.payloads) - 1
+        return number
 
 
 class Appender:
@@ -148,19 +152,17 @@ class Appender:
         drafts = [item for item in items if isinstance(item, Draft)]
         now_us = max([self._clock.now_us(), self._known_us, *(draft.received_at_us for draft in drafts)])
         resolution = self._resolver.begin(connection, drafts)
-        group = _Group(now_us, self._log.last(connection) + 1, resolution, self._sealer)
+        first_id = quarantine_store.next_id(connection) if len(drafts) < len(items) else 1
+        group = _Group(now_us, self._log.last(connection) + 1, first_id, resolution, self._sealer)
         self._sealer.keys.prefetch(resolution.known_members())
-        quarantine_id = quarantine_store.next_id(connection) if len(drafts) < len(items) else 1
-        marks: list[int] = []
-        for item, value in zip(items, hashes, strict=True):
-            marks.append(_place(group, item, value, taken, quarantine_id))
+        outcomes = [_decide(group, item, value, taken) for item, value in zip(items, hashes, strict=True)]
         self._append(connection, group)
-        recent = _keep(connection, group)
+        _keep(connection, group)
         self._arrivals.write(connection, group.arrivals, group.now_us)
-        _count(connection, items, marks)
+        _count(connection, items, outcomes)
         store.put_meta(connection, "known_at_us", now_us)
         self._known_us = now_us
-        outcomes = [group.first + mark - 1 if mark > 0 else mark for mark in marks]
+        recent = {row[1]: row[0] for row in group.recent}
         return outcomes, recent, group.first + len(group.payloads) - 1
 
     def _append(self, connection: Connection, group: _Group) -> None:
@@ -209,22 +211,28 @@ class _Taken(msgspec.Struct, frozen=True):
 
 def event_hash(source_id: str, event_id: str) -> int:
     """Signed 64-bit key of an event in `receipts`; a collision is found by comparing the stored ids."""
-    return int.from_bytes(blake2b(f"{source_id}\0{event_id}".encode(), digest_size=8).digest(), "big", signed=True)
+    found = _hash_begun(source_id).copy()
+    found.update(event_id.encode())
+    value: int = _SIGNED.unpack(found.digest())[0]
+    return value
 
 
-def _place(group: _Group, item: Item, value: int, taken: dict[int, _Taken], quarantine_id: int) -> int:
-    """Decide one item: its place (from 1) among the records to append, 0 for a duplicate, minus its quarantine id."""
+@lru_cache(maxsize=1_000)
+def _hash_begun(source_id: str) -> blake2b:
+    return blake2b(f"{source_id}\0".encode(), digest_size=8)
+
+
+def _decide(group: _Group, item: Item, value: int, taken: dict[int, _Taken]) -> int:
+    """The item's number in the log, 0 for a duplicate, minus its quarantine id."""
     earlier = taken.get(value)
     if earlier is not None and _is_duplicate(item, earlier):
         group.duplicates.append(value)
         return DUPLICATE
-    if isinstance(item, Refusal):
-        return _quarantine(group, item, value, taken, quarantine_id)
-    _accept(group, item, value)
-    if earlier is not None and earlier.number < 0:
-        group.released.append((-earlier.number, group.first + len(group.payloads) - 1))
-    taken[value] = _Taken(len(group.payloads), item.received_at_us)
-    return len(group.payloads)
+    number = _quarantine(group, item, value) if isinstance(item, Refusal) else _accept(group, item, value)
+    if earlier is not None and earlier.number < 0 < number:
+        group.released.append((-earlier.number, number))
+    taken[value] = _Taken(number, item.received_at_us)
+    return number
 
 
 def _is_duplicate(item: Item, earlier: _Taken) -> bool:
@@ -241,22 +249,21 @@ def _is_duplicate(item: Item, earlier: _Taken) -> bool:
     return item.received_at_us - earlier.received_at_us < DUPLICATE_WINDOW_US
 
 
-def _quarantine(group: _Group, item: Refusal, value: int, taken: dict[int, _Taken], first_id: int) -> int:
-    number = first_id + len(group.quarantined)
+def _quarantine(group: _Group, item: Refusal, value: int) -> int:
+    number = group.first_id + len(group.quarantined)
     group.quarantined.append((number, item))
-    group.hashes.append(value)
-    taken[value] = _Taken(-number, item.received_at_us)
+    group.recent.append((-number, value, None, None, None))
     return -number
 
 
-def _accept(group: _Group, draft: Draft, value: int) -> None:
+def _accept(group: _Group, draft: Draft, value: int) -> int:
     known_us = group.now_us if draft.known_at_us is None else min(draft.known_at_us, group.now_us)
     member, notes = group.resolution.member_of(draft, known_us, group.log)
     if draft.notes or notes:
         group.notes += [(value, note) for note in (*draft.notes, *notes)]
-    group.payloads.append(encode_record(_event(draft, member, known_us, group.sealer.seal(draft, member.member_id))))
-    place = len(group.payloads)
-    group.accepted.append((place, value, member.number, draft.times.effective_us, draft.category))
+    effective_us = draft.times.effective_us
+    number = group.log(group.sealer.seal(draft, member.member_id, known_us))
+    group.recent.append((number, value, member.number, effective_us, draft.category))
     group.arrivals.see(draft)
     if draft.kind == "identify" and draft.traits:
         _state_attributes(group, draft, member, known_us)
@@ -264,31 +271,8 @@ def _accept(group: _Group, draft: Draft, value: int) -> None:
         group.consents.append((draft, member, known_us))
     if draft.group_id is not None and draft.kind == "group":
         traits = group.sealer.seal_value(member.member_id, f"account {draft.group_id}", draft.traits)
-        group.accounts.append((member.number, draft.group_id, draft.times.effective_us, traits))
-
-
-def _event(draft: Draft, member: Member, known_us: int, parts: Parts) -> Event:
-    original_us, sent_us, timestamp_us, effective_us = draft.times
-    return Event(
-        member_id=member.member_id,
-        event_id=draft.event_id,
-        source_id=draft.source_id,
-        kind=draft.kind,
-        name=parts.name,
-        catalogued=draft.catalogued,
-        original_timestamp_us=original_us,
-        sent_at_us=sent_us,
-        received_at_us=draft.received_at_us,
-        known_at_us=known_us,
-        timestamp_us=timestamp_us,
-        effective_at_us=effective_us,
-        channel=draft.channel,
-        properties=parts.properties,
-        measures=parts.measures,
-        traits=parts.traits,
-        backfilled=draft.backfilled,
-        sealed=parts.sealed,
-    )
+        group.accounts.append((member.number, draft.group_id, effective_us, traits))
+    return number
 
 
 def _state_attributes(group: _Group, draft: Draft, member: Member, known_us: int) -> None:
@@ -329,30 +313,19 @@ def _state_consents(connection: Connection, group: _Group) -> None:
     store.put_consents(connection, changed)
 
 
-def _count(connection: Connection, items: Sequence[Item], marks: Sequence[int]) -> None:
-    counts = Counter(
-        (item.source_id, 1 if mark > 0 else -1 if mark < 0 else 0) for item, mark in zip(items, marks, strict=True)
-    )
+def _count(connection: Connection, items: Sequence[Item], outcomes: Sequence[int]) -> None:
+    signs = [1 if outcome > 0 else -1 if outcome < 0 else 0 for outcome in outcomes]
+    counts = Counter(zip([item.source_id for item in items], signs, strict=True))
     store.count(connection, [(source, _VERDICTS[sign], number) for (source, sign), number in sorted(counts.items())])
 
 
-def _keep(connection: Connection, group: _Group) -> dict[int, int]:
-    """Write the projections; the receipts that are new."""
+def _keep(connection: Connection, group: _Group) -> None:
+    """Write the projections."""
     group.resolution.finish()
-    recent: dict[int, int] = {}
-    rows: list[tuple[int, int, int | None, int | None, str | None]] = []
-    for (number, _), value in zip(group.quarantined, group.hashes, strict=True):
-        rows.append((-number, value, None, None, None))
-        recent[value] = -number
-    before = group.first - 1
-    for place, value, member_no, effective_us, category in group.accepted:
-        rows.append((before + place, value, member_no, effective_us, category))
-        recent[value] = before + place
-    store.put_recent(connection, rows)
+    store.put_recent(connection, group.recent)
     quarantine_store.put(connection, group.quarantined)
     quarantine_store.release(connection, group.released, group.now_us)
     store.put_duplicates(connection, group.duplicates)
     store.put_notes(connection, group.notes)
     store.put_attributes(connection, group.attributes)
     store.put_accounts(connection, group.accounts)
-    return recent

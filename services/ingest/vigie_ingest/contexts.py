@@ -17,11 +17,19 @@ class Contexts:
 
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, bytes], Context] = {}
+        self._last = (ABSENT, ABSENT, NO_CONTEXT)
 
     def of(self, own: msgspec.Raw, batch: msgspec.Raw = ABSENT) -> Context:
         """A message's context, over its batch's (the message's own fields win); Unacceptable when it is no object,
         unreadable or too deep. A batch's that is no object counts for nothing.
         """
+        last_own, last_batch, found = self._last
+        if own != last_own or batch != last_batch:
+            found = self._found(own, batch)
+            self._last = (own.copy(), batch.copy(), found)
+        return found
+
+    def _found(self, own: msgspec.Raw, batch: msgspec.Raw) -> Context:
         key = (bytes(batch), bytes(own))
         found = self._known.get(key)
         if found is None:

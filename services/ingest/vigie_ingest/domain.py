@@ -49,7 +49,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     message: bytes = b""
 
 
-class Times(NamedTuple):
+class Times(msgspec.Struct, frozen=True, gc=False):
     """Microseconds UTC of a client's stamps and of what follows from them."""
 
     original_us: int | None
@@ -145,7 +145,7 @@ def checked_id(field: str, value: str | int | None) -> str | None:
 def check_depth(*values: dict[str, Any]) -> None:
     """Unacceptable when maps or lists are nested deeper than MAX_DEPTH."""
     for value in values:
-        if not _is_shallow(value.values(), MAX_DEPTH - 1):
+        if value and not _is_shallow(value.values(), MAX_DEPTH - 1):
             raise Unacceptable("too_deep", f"the event is nested more than {MAX_DEPTH} levels deep")
 
 
@@ -263,9 +263,10 @@ def corrected_seconds(times: Times) -> float:
 
 def micros(field: str, instant: datetime) -> int:
     """Microseconds UTC; Unacceptable for a stamp without an offset."""
-    if instant.tzinfo is None:
-        raise Unacceptable("naive_time", f"{field} has no offset from UTC")
-    return to_micros(instant)
+    try:
+        return to_micros(instant)
+    except ValueError as error:
+        raise Unacceptable("naive_time", f"{field} has no offset from UTC") from error
 
 
 def _state(value: Any) -> ConsentState:

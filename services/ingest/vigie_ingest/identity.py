@@ -70,7 +70,7 @@ class Rules:
         self.members = rules.members
         self.by_namespace = {rule.namespace: rule for rule in rules.namespace}
         self._blocked = {rule.namespace: _pattern([*rules.blocked, *rule.blocked]) for rule in rules.namespace}
-        self._remembered: dict[tuple[str, str], bool] = {}
+        self._remembered: dict[str, dict[str, bool]] = {rule.namespace: {} for rule in rules.namespace}
 
     @classmethod
     def load(cls, feature_repo: Path) -> "Rules":
@@ -85,13 +85,14 @@ class Rules:
 
     def blocked(self, namespace: str, value: str) -> bool:
         """Whether a value stands for nobody."""
-        found = self._remembered.get((namespace, value))
+        remembered = self._remembered[namespace]
+        found = remembered.get(value)
         if found is None:
-            pattern = self._blocked.get(namespace)
+            pattern = self._blocked[namespace]
             found = pattern is not None and pattern.fullmatch(value) is not None
-            if len(self._remembered) >= REMEMBERED:
-                self._remembered.clear()
-            self._remembered[namespace, value] = found
+            if len(remembered) >= REMEMBERED:
+                remembered.clear()
+            remembered[value] = found
         return found
 
     def limit(self, namespace: str) -> int:

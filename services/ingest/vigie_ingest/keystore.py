@@ -51,9 +51,11 @@ class Keys:
 
     def cipher(self, member_id: str) -> AESGCM | None:
         """The cipher of a member's key; None when there is none (any more)."""
-        if member_id not in self._ciphers:
+        found = self._ciphers.get(member_id)
+        if found is None:
             self.prefetch([member_id])
-        return self._ciphers.get(member_id)
+            found = self._ciphers.get(member_id)
+        return found
 
     def prefetch(self, member_ids: Collection[str]) -> None:
         """Look up the keys of many members with one query."""

@@ -114,7 +114,7 @@ class Normaliser:
     def __init__(self, catalogue: Catalogue, rules: Rules, plan: Plan | None = None) -> None:
         self._catalogue = catalogue
         self._rules = rules
-        self._plan = plan or Plan()
+        self._plan = plan or None
         self._names = domain.Names(catalogue)
         self._contexts = Contexts()
 
@@ -267,7 +267,7 @@ class Normaliser:
 
     def _warnings(self, kind: str, name: str, properties: dict[str, Any], traits: dict[str, Any]) -> tuple[str, ...]:
         """What the receipt says of violations of the plan; Unacceptable when they quarantine the event."""
-        found = self._plan.verdict(kind, name, properties, traits) if self._plan else None
+        found = None if self._plan is None else self._plan.verdict(kind, name, properties, traits)
         if found is None:
             return ()
         if found.action == "quarantine":

@@ -6,7 +6,7 @@
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from vigie_contracts.events import MapChanged, MapMove
 
@@ -22,6 +22,8 @@ MERGES, REFUSED, UNDONE, SHARED = "merges", "merges_refused", "merges_undone", "
 
 _NO_NOTES: list[str] = []
 
+Known = Mapping[str, dict[str, Identity]]
+"""Identities by namespace and value."""
 Log = Callable[[MapChanged], int]
 """Takes a record of the map and says which number of the log it will have."""
 
@@ -32,29 +34,32 @@ class Resolver:
     def __init__(self, rules: Rules, on_mint: Callable[[str], object]) -> None:
         self.rules = rules
         self._on_mint = on_mint
-        self._cache: dict[tuple[str, str], Identity] = {}
+        self._cache: Known = {USER: {}, ANONYMOUS: {}}
         self._last_no: int | None = None
 
     def forget(self) -> None:
         """Drop what a rolled back transaction may have left."""
-        self._cache.clear()
+        self._clear()
         self._last_no = None
 
-    def begin(self, connection: Connection, drafts: Iterable[Draft]) -> "Resolution":
+    def begin(self, connection: Connection, drafts: Sequence[Draft]) -> "Resolution":
         """Look up the identities of a group of drafts with one query a namespace."""
-        if len(self._cache) > CACHED_IDENTITIES:
-            self._cache.clear()
+        if sum(map(len, self._cache.values())) > CACHED_IDENTITIES:
+            self._clear()
         if self._last_no is None:
             self._last_no = store.last_member_no(connection)
-        wanted: dict[str, set[str]] = {USER: set(), ANONYMOUS: set()}
-        for draft in drafts:
-            _collect(draft, wanted)
+        wanted = _wanted(drafts)
         for namespace, values in wanted.items():
-            missing = [value for value in values if (namespace, value) not in self._cache]
+            known = self._cache[namespace]
+            missing = values.difference(known)
             if missing:
-                for identity in store.find_identities(connection, namespace, missing):
-                    self._cache[namespace, identity.value] = identity
+                found = store.find_identities(connection, namespace, list(missing))
+                known.update((identity.value, identity) for identity in found)
         return Resolution(connection, self.rules, self._cache, self._next, wanted)
+
+    def _clear(self) -> None:
+        for known in self._cache.values():
+            known.clear()
 
     def _next(self) -> Member:
         assert self._last_no is not None
@@ -71,7 +76,7 @@ class Resolution:
         self,
         connection: Connection,
         rules: Rules,
-        cache: dict[tuple[str, str], Identity],
+        cache: Known,
         mint: Callable[[], Member],
         wanted: Mapping[str, Collection[str]],
     ) -> None:
@@ -105,9 +110,12 @@ class Resolution:
 
     def known_members(self) -> set[str]:
         """Members that are known already of those whom the events name."""
-        asked = ((namespace, value) for namespace, values in self._wanted.items() for value in values)
-        found = (self._cache.get(key) for key in asked)
-        return {identity.member.member_id for identity in found if identity is not None}
+        return {
+            known[value].member.member_id
+            for namespace, known in self._cache.items()
+            for value in self._wanted[namespace]
+            if value in known
+        }
 
     def finish(self) -> None:
         """Write new members and identities."""
@@ -119,10 +127,10 @@ class Resolution:
         self._counts.clear()
 
     def _identity(self, namespace: str, value: str, known_us: int) -> Identity:
-        found = self._cache.get((namespace, value))
+        found = self._cache[namespace].get(value)
         if found is None:
             found = Identity(namespace, value, self._new_member(known_us))
-            self._cache[namespace, value] = found
+            self._cache[namespace][value] = found
             self._write(found, known_us)
         return found
 
@@ -165,7 +173,7 @@ class Resolution:
         return all(member.number != user.number for member in first.members)
 
     def _alias(self, previous: str, member: Member, known_us: int, log: Log) -> str | None:
-        known = self._cache.get((USER, previous))
+        known = self._cache[USER].get(previous)
         if known is not None:
             return self._merge(known.member, member, known_us, "alias", log)
         if self._rules.blocked(ANONYMOUS, previous) or self._rules.blocked(USER, previous):
@@ -217,11 +225,10 @@ def new_member_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
 
 
-def _collect(draft: Draft, wanted: dict[str, set[str]]) -> None:
-    if draft.user_id is not None:
-        wanted[USER].add(draft.user_id)
-    if draft.anonymous_id is not None:
-        wanted[ANONYMOUS].add(draft.anonymous_id)
-    if draft.kind == "alias" and draft.previous_id is not None:
-        wanted[USER].add(draft.previous_id)
-        wanted[ANONYMOUS].add(draft.previous_id)
+def _wanted(drafts: Sequence[Draft]) -> dict[str, set[str]]:
+    """The identities that drafts name, by namespace; what an alias names may be of either."""
+    previous = {draft.previous_id for draft in drafts}
+    return {
+        USER: set(filter(None, previous.union([draft.user_id for draft in drafts]))),
+        ANONYMOUS: set(filter(None, previous.union([draft.anonymous_id for draft in drafts]))),
+    }

@@ -5,7 +5,7 @@ catalogue's properties and attributes without a PII class. A declared property i
 """
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -33,16 +33,6 @@ class Personal(msgspec.Struct, frozen=True, kw_only=True):
     context: dict[str, Any] = {}
 
 
-class Parts(NamedTuple):
-    """An event's clear fields, and its sealed part."""
-
-    name: str
-    properties: dict[str, Any]
-    measures: dict[str, int]
-    traits: dict[str, Any]
-    sealed: bytes
-
-
 _ENCODE = msgspec.json.Encoder().encode
 _DECODE = msgspec.json.Decoder(Personal).decode
 
@@ -59,8 +49,8 @@ class Sealer:
         self._traits = frozenset(row.name for row in catalogue.attributes.values() if row.pii is None)
         self._random, self._used = b"", 0
 
-    def seal(self, draft: Draft, member_id: str) -> Parts:
-        """What of an event lies clear and what sealed. The member's key, if new, was minted and is committed later."""
+    def seal(self, draft: Draft, member_id: str, known_us: int) -> Event:
+        """The event as it lies in the log. The member's key, if new, was minted and is committed later."""
         public = self._properties.get(draft.name, _NOTHING) if draft.catalogued else _NOTHING
         personal: dict[str, Any] = {}
         name, properties, measures, traits = draft.name, draft.properties, draft.measures, draft.traits
@@ -72,7 +62,7 @@ class Sealer:
             personal["user_id"] = draft.user_id
         if properties:
             properties = _parted("properties", properties, public, personal)
-        if measures:
+        if not public.issuperset(measures):
             measures = _parted("measures", measures, public, personal)
         if traits:
             shown = self._traits if draft.kind == "identify" else _NOTHING
@@ -82,8 +72,26 @@ class Sealer:
         cipher = self.keys.cipher(member_id) or self.keys.mint(member_id)
         nonce = self._nonce()
         header = _header(member_id, draft.source_id, draft.event_id)
-        return Parts(
-            name, properties, measures, traits, FORMAT + nonce + cipher.encrypt(nonce, _ENCODE(personal), header)
+        times = draft.times
+        return Event(
+            member_id=member_id,
+            event_id=draft.event_id,
+            source_id=draft.source_id,
+            kind=draft.kind,
+            name=name,
+            catalogued=draft.catalogued,
+            original_timestamp_us=times.original_us,
+            sent_at_us=times.sent_us,
+            received_at_us=draft.received_at_us,
+            known_at_us=known_us,
+            timestamp_us=times.timestamp_us,
+            effective_at_us=times.effective_us,
+            channel=draft.channel,
+            properties=properties,
+            measures=measures,
+            traits=traits,
+            backfilled=draft.known_at_us is not None,
+            sealed=FORMAT + nonce + cipher.encrypt(nonce, _ENCODE(personal), header),
         )
 
     def seal_value(self, member_id: str, name: str, value: Any) -> str | bytes:

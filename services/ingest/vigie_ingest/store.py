@@ -21,6 +21,7 @@ from vigie_ingest.identity import Identity, Member, Party
 
 DATABASE = "ingest.db"
 LOG = "events"
+PAGE_BYTES = 8_192
 LAST_MEMBER, KEYS_ID = "last_member_no", "keys_id"
 
 _DDL = (
@@ -84,6 +85,10 @@ _PUT_ACCOUNT = (
 
 _json = msgspec.json.encode
 
+Recent = tuple[int, int, int | None, int | None, str | None]
+"""(number, hash, member_no, effective_at_us, category) of an accepted event; minus its id, hash, nulls of a quarantined
+one. A plain tuple, because one is made for each event."""
+
 
 class Consent(NamedTuple):
     """A member's standing statement for a purpose."""
@@ -117,7 +122,7 @@ _SENT = msgspec.json.Decoder(SentAs)
 def open_database(data: Path) -> Engine:
     """The engine of `ingest.db`, its tables made."""
     engine = open_engine(data / DATABASE)
-    event.listen(engine, "connect", _enlarge_cache)
+    event.listen(engine, "connect", _shape, insert=True)
     with engine.connect() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         for statement in _DDL:
@@ -138,7 +143,9 @@ def bind_keys(engine: Engine, keys_id: int) -> int:
     return bound
 
 
-def _enlarge_cache(connection: Any, _record: object) -> None:
+def _shape(connection: Any, _record: object) -> None:
+    """Larger pages in a new file, as an event fills a quarter of a usual one; a file keeps those it was made with."""
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     connection.execute("PRAGMA cache_size = -32768")
 
 
@@ -146,9 +153,9 @@ def _enlarge_cache(connection: Any, _record: object) -> None:
 
 
 def find_receipts(connection: Connection, hashes: Sequence[int]) -> dict[int, int]:
-    """Settled hash -> log number, or minus the number of a quarantined event."""
-    sql = "SELECT hash, number FROM receipts WHERE hash IN (SELECT value FROM json_each(?))"
-    rows = connection.exec_driver_sql(sql, (_json(hashes).decode(),))
+    """Settled hash -> log number, or minus the number of a quarantined event. Sought in the order in which they lie."""
+    sql = "SELECT hash, number FROM json_each(?) CROSS JOIN receipts ON hash = value"
+    rows = connection.exec_driver_sql(sql, (_json(sorted(hashes)).decode(),))
     return {row[0]: row[1] for row in rows}
 
 
@@ -180,8 +187,8 @@ def payloads(connection: Connection, numbers: Sequence[int]) -> dict[int, bytes]
     return {row[0]: row[1] for row in connection.exec_driver_sql(sql, (_json(numbers).decode(),))}
 
 
-def put_recent(connection: Connection, rows: Sequence[tuple[int, int, int | None, int | None, str | None]]) -> None:
-    """(number, hash, member_no, effective_at_us, category) of accepted and quarantined events."""
+def put_recent(connection: Connection, rows: Sequence[Recent]) -> None:
+    """What was accepted and quarantined, to be settled later."""
     execute_many(connection, "INSERT INTO recent VALUES (?, ?, ?, ?, ?)", rows)
 
 

@@ -31,6 +31,7 @@ BROWSERS = Middleware(
 )
 """Any page may send, as it may to Segment: the write key says for which source. No cookie is ever looked at."""
 
+_NO_QUERY: dict[str, str] = {}
 _DEFAULT_PLAN = {"__default": {"enabled": True, "integrations": {}}}
 
 
@@ -79,7 +80,7 @@ class Tracking:
 
     async def call(self, request: Request) -> Response:
         """One message; the path says which."""
-        return await self._accept(request, CALLS[request.url.path.rstrip("/").rpartition("/")[2]])
+        return await self._accept(request, CALLS[request.scope["path"].rstrip("/").rpartition("/")[2]])
 
     async def own_metrics(self, request: Request) -> Response:
         """What a browser SDK tells of itself, no event of anybody: not kept. Our settings switch it off."""
@@ -100,7 +101,8 @@ class Tracking:
         try:
             body = await read_body(request, self._body_limit)
             call = read(body, kind)
-            source_id = self._keys.source_of(request.headers, request.query_params, call.write_key)
+            query = request.query_params if request.scope["query_string"] else _NO_QUERY
+            source_id = self._keys.source_of(request.headers, query, call.write_key)
             items = self._normaliser.items(call, source_id, self._clock.now_us())
             await self._admission.submit(request, source_id, items)
             return Acknowledged()

@@ -1,5 +1,7 @@
 """One transaction: duplicates, quarantine, positions, known_at, profiles, consent, receipts."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from vigie_contracts.imports import ImportRecord
 from vigie_contracts.instants import DAY_US, SECOND_US
 from vigie_contracts.reads import CustomersRequest, Lookup, TimelineRequest
 from vigie_ingest import appender as appender_module
+from vigie_ingest import store
 from vigie_ingest.usecases import Receipt
 
 from tests.unit.ingest.ingest_world import NOW_US, World, identify, track
@@ -43,6 +46,21 @@ def test_positions_rise_by_one_and_events_keep_what_was_sent(world: World) -> No
     assert first.member_id == third.member_id != second.member_id
     assert (third.name, third.catalogued, third.properties) == ("Odd", False, {"a": [1]})
     assert (first.name, first.catalogued, first.source_id, first.event_id) == ("app.logged_in", True, "app", "1")
+
+
+@pytest.mark.parametrize(("made_with", "kept"), [(None, 8_192), (4_096, 4_096)])
+def test_a_new_file_has_larger_pages_and_an_older_one_is_written_with_its_own(
+    tmp_path: Path, made_with: int | None, kept: int
+) -> None:
+    if made_with is not None:
+        with closing(sqlite3.connect(tmp_path / store.DATABASE)) as older:
+            older.executescript(f"PRAGMA page_size = {made_with}; PRAGMA journal_mode = WAL; CREATE TABLE other (a)")
+    world = World(tmp_path)
+    assert world.send(track("1", user="u"), track("1", user="u")) == [1, 0]
+    with world.engine.connect() as connection:
+        pragmas = ("page_size", "journal_mode", "synchronous")
+        found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
+    assert found == [kept, "wal", 2]
 
 
 def test_a_duplicate_is_dropped_within_a_batch_across_batches_and_after_a_restart(world: World) -> None:
