@@ -14,6 +14,7 @@ from vigie_ingest import link_store, store
 from vigie_ingest.domain import Draft
 from vigie_ingest.identity import ANONYMOUS, USER, Identity, Member, Rules, link, refusal_of_merge, survivor
 from vigie_ingest.link_store import Link
+from vigie_ingest.parties import Parties
 from vigie_ingest.store import Connection
 
 CACHED_IDENTITIES = 100_000
@@ -83,6 +84,7 @@ class Resolution:
         self._members: list[tuple[int, str, str, int]] = []
         self._identities: list[tuple[str, str, int, int, int | None, bool]] = []
         self._counts: Counter[str] = Counter()
+        self._parties = Parties(connection, self._flush)
 
     def member_of(self, draft: Draft, known_us: int, log: Log) -> tuple[Member, list[str]]:
         """The member that carries the event, and what the receipt must say: merges refused, a shared device."""
@@ -110,24 +112,28 @@ class Resolution:
         return {identity.member.member_id for identity in found if identity is not None}
 
     def finish(self) -> None:
-        """Write new members and identities."""
+        """Write new members and identities, and what was counted."""
+        self._flush()
+        store.add_meta(self._connection, self._counts.items())
+        self._counts.clear()
+
+    def _flush(self) -> None:
         store.put_members(self._connection, self._members)
         store.put_identities(self._connection, self._identities)
         self._members.clear()
         self._identities.clear()
-        store.add_meta(self._connection, self._counts.items())
-        self._counts.clear()
 
     def _identity(self, namespace: str, value: str, known_us: int) -> Identity:
         found = self._cache.get((namespace, value))
         if found is None:
-            found = Identity(namespace, value, self._new_member(known_us))
+            found = Identity(namespace, value, self._new_member(namespace, known_us))
             self._cache[namespace, value] = found
             self._write(found, known_us)
         return found
 
-    def _new_member(self, known_us: int) -> Member:
+    def _new_member(self, namespace: str, known_us: int) -> Member:
         member = self._mint()
+        self._parties.mint(member, namespace)
         self._members.append((member.number, member.member_id, member.member_id, known_us))
         return member
 
@@ -149,7 +155,9 @@ class Resolution:
         return refusal
 
     def _share(self, anonymous: Identity, known_us: int) -> str:
-        anonymous.member, anonymous.joined, anonymous.shared = self._new_member(known_us), None, True
+        self._parties.part(anonymous.member, ANONYMOUS)
+        anonymous.member = self._new_member(ANONYMOUS, known_us)
+        anonymous.joined, anonymous.shared = None, True
         self._write(anonymous, known_us)
         self._counts[SHARED] += 1
         return (
@@ -159,10 +167,8 @@ class Resolution:
 
     def _are_two(self, anonymous: Identity, user: Member) -> bool:
         """Whether the second user id belongs to another customer than the first."""
-        self.finish()
         assert anonymous.joined is not None
-        first = store.party_of(self._connection, anonymous.joined)
-        return all(member.number != user.number for member in first.members)
+        return self._parties.of(anonymous.joined) is not self._parties.of(user.number)
 
     def _alias(self, previous: str, member: Member, known_us: int, log: Log) -> str | None:
         known = self._cache.get((USER, previous))
@@ -179,15 +185,14 @@ class Resolution:
         """Join two members' customers; why not, when it is refused. A pair is joined once, for ever."""
         if one.number == other.number:
             return None
-        self.finish()
-        before = link_store.between(self._connection, one.number, other.number)
+        before = self._parties.link(one.number, other.number)
         if before is not None and before.stands:
             return None
         if before is not None:
             return self._refused(
                 f"the merge was refused: it was undone (record {before.undone_number} of the log of events)"
             )
-        first, second = store.party_of(self._connection, one.number), store.party_of(self._connection, other.number)
+        first, second = self._parties.of(one.number), self._parties.of(other.number)
         kept, absorbed = survivor(first, second)
         apart = first.customer_id != second.customer_id
         refusal = refusal_of_merge(first, second, self._rules) if apart else None
@@ -197,13 +202,14 @@ class Resolution:
         at_us = max(known_us, link_store.newest_us(self._connection, numbers))
         moves: list[MapMove] = []
         if apart:
+            self._flush()
             store.move(self._connection, absorbed.members, kept.customer_id, at_us, because)
             moves = [MapMove(member.member_id, absorbed.customer_id, kept.customer_id) for member in absorbed.members]
+            self._parties.join(kept, absorbed)
         pair = sorted((one, other), key=lambda member: member.number)
         names = (pair[0].member_id, pair[1].member_id)
         number = log(MapChanged(moves=moves, known_at_us=at_us, because=because, between=names))
-        made = Link(pair[0].number, pair[1].number, number, at_us, because, None, at_us, "")
-        link_store.put(self._connection, made)
+        self._parties.put(Link(pair[0].number, pair[1].number, number, at_us, because, None, at_us, ""))
         self._counts[MERGES] += 1
         return None
 

@@ -274,17 +274,17 @@ def put_identities(connection: Connection, rows: Sequence[tuple[str, str, int, i
 
 def party_of(connection: Connection, member_no: int) -> Party:
     """The customer of a member, with all its members and counts of identities."""
-    sql = "SELECT customer_id FROM members WHERE member_no = ?"
-    customer_id = connection.exec_driver_sql(sql, (member_no,)).scalar_one()
     rows = connection.exec_driver_sql(
-        "SELECT member_no, member_id FROM members WHERE customer_id = ? ORDER BY member_no", (customer_id,)
-    )
-    members = [Member(no, name) for no, name in rows]
+        "SELECT customer_id, member_no, member_id FROM members WHERE customer_id ="
+        " (SELECT customer_id FROM members WHERE member_no = ?) ORDER BY member_no",
+        (member_no,),
+    ).all()
+    members = [Member(no, name) for _, no, name in rows]
     counts = connection.exec_driver_sql(
         "SELECT namespace, count(*) FROM identities WHERE member_no IN (SELECT value FROM json_each(?)) GROUP BY 1",
         (_json([member.number for member in members]).decode(),),
     )
-    return Party(customer_id, members, {row[0]: row[1] for row in counts})
+    return Party(rows[0][0], members, {row[0]: row[1] for row in counts})
 
 
 def minted(connection: Connection, customer_id: str) -> list[tuple[Member, int]]:
