@@ -19,6 +19,8 @@ class IdentityRow(msgspec.Struct, frozen=True, kw_only=True):
     member_id: str
     linked_at_us: int
     verified: bool = False
+    shared: bool = False
+    """Told by an explanation: a second user id identified on it, so that it joins nobody."""
 
 
 class AttributeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,13 +118,34 @@ class MergeRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class RefusalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Why two members, of whom one is the customer's, are not joined although events asked for it.
+
+    `rule` as in `MergeRow`. The event is that of the latest of `times` refusals, and so is the `reason`, a sentence.
+    """
+
+    rule: str
+    members: tuple[str, str]
+    reason: str
+    times: int
+    first_us: int
+    last_us: int
+    source_id: str
+    event_id: str
+
+
 class IdentityExplanation(msgspec.Struct, frozen=True, kw_only=True):
-    """Members oldest first (the first names the customer); merges, standing and undone, in the order of the log."""
+    """Members oldest first (the first names the customer); merges, standing and undone, in the order of the log.
+
+    `refused`, latest first, are pairs that nothing joins now; `refused_more` says that older ones are left out.
+    """
 
     asked: str
     customer_id: str
     members: list[IdentityMember]
     merges: list[MergeRow]
+    refused: list[RefusalRow] = []
+    refused_more: bool = False
 
 
 class ExplainAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from vigie_contracts.events import mark_of
 from vigie_kit.database import execute_many, open_engine, transaction
 from vigie_kit.sqlite_log import SqliteLogWriter
 
-from vigie_ingest import arrival_store, link_store, quarantine_store, source_store
+from vigie_ingest import arrival_store, link_store, quarantine_store, refusal_store, source_store
 from vigie_ingest.identity import Identity, Member, Party
 
 DATABASE = "ingest.db"
@@ -59,6 +59,7 @@ _DDL = (
     " done INTEGER NOT NULL) WITHOUT ROWID",
     *arrival_store.DDL,
     *link_store.DDL,
+    *refusal_store.DDL,
     *source_store.DDL,
 )
 
@@ -422,6 +423,12 @@ def identities_of(connection: Connection, members: Sequence[int]) -> list[tuple[
         " WHERE member_no IN (SELECT value FROM json_each(?)) ORDER BY linked_at_us, namespace, value"
     )
     return [tuple(row) for row in connection.exec_driver_sql(sql, (_json(members).decode(),))]
+
+
+def shared_among(connection: Connection, members: Sequence[int]) -> set[tuple[str, str]]:
+    """Those (namespace, value) of these members that are shared devices."""
+    sql = "SELECT namespace, value FROM identities WHERE shared AND member_no IN (SELECT value FROM json_each(?))"
+    return {tuple(row) for row in connection.exec_driver_sql(sql, (_json(members).decode(),))}
 
 
 def attributes_of(connection: Connection, members: Sequence[int]) -> list[tuple[int, str, str | bytes, int, str]]:

@@ -6,6 +6,7 @@ import pytest
 from vigie_contracts.errors import Conflict, InvalidInput, NotFound
 from vigie_contracts.events import MapChanged, MapMove, encode_record
 from vigie_contracts.reads import CustomersRequest, IdentityExplanation, Lookup, MergeEvent
+from vigie_ingest.explaining import MAX_REFUSALS
 from vigie_ingest.undoing import MAX_REASON
 
 from tests.unit.ingest.ingest_world import NOW_US, World, identify, track
@@ -155,6 +156,50 @@ def test_an_explanation_keeps_what_was_undone_on_both_sides(world: World) -> Non
     assert world.reads.explain(asked).customers == [None, None]
     with pytest.raises(InvalidInput, match="at most 100 customers"):
         world.reads.explain(CustomersRequest(customer_ids=["x"] * 101))
+
+
+def test_an_explanation_says_what_was_refused_how_often_and_why(world: World) -> None:
+    world.send(identify("1", user="ann", anonymous="tablet"))
+    world.at(NOW_US + 10)
+    world.send(identify("2", user="bob", anonymous="tablet"), identify("3", user="ann", anonymous="phone"))
+    ann, tablet, bob, phone = (
+        customer for customer in (*customers(world, "ann"), world.customer_of("anonymous_id", "tablet"),
+                                  *customers(world, "bob"), world.customer_of("anonymous_id", "phone"))
+    )  # fmt: skip
+    (row,) = explained(world, "ann").refused
+    assert explained(world, "bob").refused == [row]
+    assert (row.rule, row.times, row.first_us, row.last_us) == ("identified", 1, NOW_US + 10, NOW_US + 10)
+    assert (row.source_id, row.event_id) == ("app", "2")
+    assert row.reason.startswith("the anonymous id is a shared device: a second user id identified on it")
+    (identity,) = explained(world, "tablet", "anonymous_id").members[0].identities
+    assert identity.shared
+    assert not any(one.shared for member in explained(world, "ann").members for one in member.identities)
+    assert phone == ann
+    assert len({ann, bob, tablet}) == 3
+
+    merge = explained(world, "ann").merges[-1].number
+    undone = world.appender.undo(merge, "lent").number
+    for place in range(3):
+        world.at(NOW_US + 20 + place)
+        world.send(*(identify(f"a{place}-{n}", user="ann", anonymous="phone") for n in range(2)))
+    latest, shared = explained(world, "ann").refused
+    assert (latest.reason, latest.times) == (
+        f"the merge was refused: it was undone (record {undone} of the log of events)", 6,
+    )  # fmt: skip
+    assert (latest.first_us, latest.last_us, latest.event_id) == (NOW_US + 20, NOW_US + 22, "a2-1")
+    assert shared == row
+    world.appender.undo(undone, "it was hers")
+    assert explained(world, "ann").refused == [row], "what is joined now was not refused"
+
+
+def test_an_explanation_of_a_storm_tells_the_latest_hundred_refusals(world: World) -> None:
+    world.send(*(identify(f"a{place}", user="ann", anonymous=f"d{place}") for place in range(31 + MAX_REFUSALS)))
+    assert len(explained(world, "ann").refused) == MAX_REFUSALS
+    assert not explained(world, "ann").refused_more
+    world.at(NOW_US + 10)
+    world.send(identify("last", user="ann", anonymous="last"))
+    found = explained(world, "ann")
+    assert (len(found.refused), found.refused_more, found.refused[0].event_id) == (MAX_REFUSALS, True, "last")
 
 
 def test_merges_that_were_logged_before_links_were_kept_can_be_undone(world: World) -> None:
