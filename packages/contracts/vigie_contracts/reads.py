@@ -155,19 +155,27 @@ class ExplainAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UndoRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`POST /internal/identity/undo`: the log's number of a merge, or of an undo (then the merge stands again)."""
+    """`POST /internal/identity/undo`: the log's number of a merge, or of an undo (then the merge stands again).
+
+    The same key undoes once and is answered the same.
+    """
 
     number: int
     reason: str
+    idempotency_key: str | None = None
 
 
 class UndoAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Written and synced as record `number`. No moves: other merges still join the two members."""
+    """Written and synced as record `number`; `already`: by an earlier request with the same key.
+
+    No moves: other merges still join the two members.
+    """
 
     number: int
     undoes: int
     known_at_us: int
     moves: list[MapMove]
+    already: bool = False
 
 
 class TimelineRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,8 +26,8 @@ TABLES = (
 )
 WITHOUT_PERSONS = frozenset(
     {"meta", "receipts", "duplicates", "notes", "counters", "arrivals", "erasures", "quarantine", "recent"}
-) | {"sources", "source_keys"}
-"""Hashes, numbers and counts; `recent`, `quarantine` and `arrivals` are treated on their own."""
+) | {"sources", "source_keys", "undos"}
+"""Hashes, numbers, counts and operators' keys; `recent`, `quarantine` and `arrivals` are treated on their own."""
 
 _log = SqliteLogWriter(LOG)
 

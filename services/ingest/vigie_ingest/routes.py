@@ -96,7 +96,7 @@ class Internal:
     async def undo(self, request: Request) -> Response:
         """Take back a merge, or an undo."""
         asked = decode(await request.body(), UndoRequest)
-        return StructResponse(await self._writer.undo(asked.number, asked.reason))
+        return StructResponse(await self._writer.undo(asked))
 
     async def take_import(self, request: Request) -> Response:
         """Records of a file, in one transaction."""

@@ -100,7 +100,7 @@ def test_everything_of_the_person_goes_and_nothing_of_anybody_else(world: World)
 def test_who_was_parted_from_the_person_stays_and_forgets_it(world: World) -> None:
     world.send(track("1", anonymous="tablet"), identify("2", user="ann", anonymous="tablet"))
     merge = world.merges()[0]
-    undone = world.appender.undo(2, "it was lent").number
+    undone = world.undo(2, "it was lent").number
     world.send(track("3", anonymous="tablet"))
     ann, tablet = world.customer_of("user_id", "ann"), world.customer_of("anonymous_id", "tablet")
     assert ann is not None
@@ -113,7 +113,7 @@ def test_who_was_parted_from_the_person_stays_and_forgets_it(world: World) -> No
     assert [event.event_id for event in world.events()] == ["1", "3"]
     for number in (2, undone):
         with pytest.raises(NotFound):
-            world.appender.undo(number, "again")
+            world.undo(number, "again")
     world.send(identify("4", user="bob", anonymous="tablet"))
     assert world.customer_of("user_id", "bob") == tablet == merge.moves[0].to_customer_id
 

@@ -68,7 +68,7 @@ def test_undoing_the_first_merge_leaves_a_shared_device_shared(world: World) -> 
     world.send(track("1", anonymous="device"))
     world.send(identify("2", user="ann", anonymous="device"), identify("3", user="bob", anonymous="device"))
     (merge,) = (number for number, record in enumerate(world.records(), 1) if isinstance(record, MapChanged))
-    world.appender.undo(merge, "it was never hers")
+    world.undo(merge, "it was never hers")
     world.send(track("4", anonymous="device"), identify("5", user="ann", anonymous="device"))
     first, *_, later, _ = world.events()
     owners = {world.customer_of("user_id", "ann"), world.customer_of("user_id", "bob")}
