@@ -14,13 +14,14 @@ from vigie_contracts.scores import Assessment, ReadPoint
 
 
 class IdentityRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`shared`: a second user id identified on it, so that it joins nobody."""
+
     namespace: str
     value: str
     member_id: str
     linked_at_us: int
     verified: bool = False
     shared: bool = False
-    """Told by an explanation: a second user id identified on it, so that it joins nobody."""
 
 
 class AttributeRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,16 +33,8 @@ def explanation(connection: Connection, asked: str, customer_id: str) -> Identit
     names = store.member_names(connection, {number for pair in pairs for number in (pair.one_no, pair.other_no)})
     names |= {member.number: member.member_id for member, _ in minted}
     identities: dict[int, list[IdentityRow]] = defaultdict(list)
-    shared = store.shared_among(connection, numbers)
-    for number, namespace, value, linked_us in store.identities_of(connection, numbers):
-        row = IdentityRow(
-            namespace=namespace,
-            value=value,
-            member_id=names[number],
-            linked_at_us=linked_us,
-            shared=(namespace, value) in shared,
-        )
-        identities[number].append(row)
+    for identity in store.identities_of(connection, numbers):
+        identities[identity.member_no].append(identity.row(names[identity.member_no]))
     causes = _causes(connection, links)
     return IdentityExplanation(
         asked=asked,

@@ -13,6 +13,7 @@ from sqlalchemy import Connection as Connection
 from sqlalchemy import Engine as Engine
 from sqlalchemy import event
 from vigie_contracts.events import mark_of
+from vigie_contracts.reads import IdentityRow
 from vigie_kit.database import execute_many, open_engine, transaction
 from vigie_kit.sqlite_log import SqliteLogWriter
 
@@ -416,19 +417,33 @@ def _with_bounds(row: Any, unsettled: tuple[int | None, int | None]) -> MemberRo
     return MemberRow(customer_id, number, member_id, min(firsts, default=minted_us), max(lasts, default=minted_us))
 
 
-def identities_of(connection: Connection, members: Sequence[int]) -> list[tuple[int, str, str, int]]:
-    """(member_no, namespace, value, linked_at_us) in the order of linking."""
+class IdentityOf(NamedTuple):
+    """An identity of a member, for reads."""
+
+    member_no: int
+    namespace: str
+    value: str
+    linked_at_us: int
+    shared: bool
+
+    def row(self, member_id: str) -> IdentityRow:
+        """As others are told it."""
+        return IdentityRow(
+            namespace=self.namespace,
+            value=self.value,
+            member_id=member_id,
+            linked_at_us=self.linked_at_us,
+            shared=bool(self.shared),
+        )
+
+
+def identities_of(connection: Connection, members: Sequence[int]) -> list[IdentityOf]:
+    """The identities of members in the order of linking."""
     sql = (
-        "SELECT member_no, namespace, value, linked_at_us FROM identities"
+        "SELECT member_no, namespace, value, linked_at_us, shared FROM identities"
         " WHERE member_no IN (SELECT value FROM json_each(?)) ORDER BY linked_at_us, namespace, value"
     )
-    return [tuple(row) for row in connection.exec_driver_sql(sql, (_json(members).decode(),))]
-
-
-def shared_among(connection: Connection, members: Sequence[int]) -> set[tuple[str, str]]:
-    """Those (namespace, value) of these members that are shared devices."""
-    sql = "SELECT namespace, value FROM identities WHERE shared AND member_no IN (SELECT value FROM json_each(?))"
-    return {tuple(row) for row in connection.exec_driver_sql(sql, (_json(members).decode(),))}
+    return [IdentityOf(*row) for row in connection.exec_driver_sql(sql, (_json(members).decode(),))]
 
 
 def attributes_of(connection: Connection, members: Sequence[int]) -> list[tuple[int, str, str | bytes, int, str]]:
