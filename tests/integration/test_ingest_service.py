@@ -103,6 +103,8 @@ def test_each_call_of_the_tracking_api_is_stored(
         ("/v1/track", b"[1]", BASIC, 400, "VALIDATION_FAILED"),
         ("/v1/batch", b"x", {**BASIC, "Content-Encoding": "gzip"}, 400, "VALIDATION_FAILED"),
         ("/v1/batch", b"x" * 5_000_001, BASIC, 413, "BODY_TOO_LARGE"),
+        ("/v1/tracks", b"{}", BASIC, 404, "NOT_FOUND"),
+        ("/v1/receipts/x", b"", BASIC, 405, "VALIDATION_FAILED"),
     ],
 )
 def test_errors_are_code_and_message(
