@@ -469,9 +469,23 @@ def test_a_source_is_made_limited_rotated_and_disabled_through_the_graph(bank):
         url = f"{system.addresses['ingest']}/v1/page"
         return httpx.post(url, json=body, auth=(key, ""), trust_env=False, timeout=30).status_code
 
+    system.send({"type": "track", "userId": "walker-6", "messageId": "b-1"})
+    by_source = """query($source: String) { receipt(eventId: "b-1", source: $source) { source verdict } }"""
+    bad = {"source": "default", "verdict": "QUARANTINED"}
+
+    def told(source: str | None) -> dict[str, str]:
+        return system.graphql(by_source, source=source)["data"]["receipt"]
+
+    assert sent(made["writeKey"], "b-1") == 200
+    assert told("branch") == told(None) == {"source": "branch", "verdict": "ACCEPTED"}
+    assert told("default") == bad
+    release = """mutation($n: Int!) { eventQuarantineRelease(number: $n) { receipt { source verdict } } }"""
+    waiting = '{ quarantine(source: "default", code: "no_event_name") { edges { node { number eventId } } } }'
+    (edge,) = system.graphql(waiting)["data"]["quarantine"]["edges"]
+    released = system.graphql(release, n=edge["node"]["number"])["data"]["eventQuarantineRelease"]
+    assert released["receipt"] == bad
     rotate = """mutation { sourceKeyRotate(sourceId: "branch", overlapSeconds: 0) {
         writeKey source { keys { expired } } errors { code } } }"""
-    assert sent(made["writeKey"], "b-1") == 200
     rotated = system.graphql(rotate)["data"]["sourceKeyRotate"]
     assert rotated["source"]["keys"] == [{"expired": True}, {"expired": False}]
     assert (sent(made["writeKey"], "b-2"), sent(rotated["writeKey"], "b-2")) == (401, 200)
