@@ -79,7 +79,7 @@ def create_app(settings: Settings) -> Starlette:
         ],
         middleware=[
             Middleware(ServiceTokenMiddleware, token=settings.service_token),
-            Middleware(AdmissionMiddleware, admission=admission),
+            Middleware(AdmissionMiddleware, admission=admission, keys=keys),
         ],
         exception_handlers={**exception_handlers, HTTPException: no_route},
         lifespan=lifespan,

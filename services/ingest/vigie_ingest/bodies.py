@@ -60,19 +60,25 @@ class KeyRing:
     def source_of(self, headers: Mapping[str, str], query: Mapping[str, str], stated: str | None) -> str:
         """Source of a call by its key; Unauthorized without a known one.
 
-        From Basic, the header `X-Write-Key`, the query's `writekey`, else the one stated in the body (Bearer or not).
+        From its head (see `source_of_head`), else the one stated in the body (Bearer or not).
         """
+        source = self.source_of_head(headers, query) or self.source_of_key(stated)
+        if source is None:
+            raise Unauthorized("the write key is missing or unknown; check the key of this source")
+        return source
+
+    def source_of_head(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
+        """What is known before the body is read: from Basic, the header `X-Write-Key`, the query's `writekey`."""
         for key in (
             basic_user(headers.get("authorization")),
             headers.get("x-write-key"),
             query.get("writekey"),
             query.get("writeKey"),
-            stated,
         ):
             source = self.source_of_key(key)
             if source is not None:
                 return source
-        raise Unauthorized("the write key is missing or unknown; check the key of this source")
+        return None
 
     def source_of_key(self, key: str | None) -> str | None:
         """Source of a bare key; None when it is unknown or has expired."""
