@@ -26,7 +26,7 @@ sdks: ## Install the npm SDKs that tests send with (needs Node and npm); without
 test-large: test-env ## Run the long tests: OULAD, 100,000 customers, 20 kills and power cuts, a million events, a consumer stopped for 30 s
 	@$(BIN)/python -m pytest -m large -n 0
 
-fuzz: test-env ## Send 120,000 odd bodies to a running ingest, over all shapes (FUZZ_EXAMPLES for each shape, twice for Segment's)
+fuzz: test-env ## Send 126,000 odd bodies to a running ingest, over all shapes; 20 minutes (FUZZ_EXAMPLES for each shape, twice for Segment's)
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-14000} $(BIN)/python -m pytest tests/integration/test_ingest_fuzz.py --dist load
 
 check: lint type schema security test ## What continuous integration runs: lint, types, schema, security scan, all tests

@@ -29,8 +29,11 @@ MOST_DEPTH = 12
 MOST_ALIASES = 30
 MOST_COST = 20_000
 DEFAULT_FIRST = 20
-_LISTS = frozenset({"customers", "segments", "timeline", "scoreHistory", "members", "segmentHistory", "segmentPreview"})
-"""Fields whose `first` is `DEFAULT_FIRST` when it is not given."""
+_LISTS = frozenset(
+    {"customers", "segments", "timeline", "scoreHistory", "members", "segmentHistory", "segmentPreview"}
+    | {"merges", "refused"}
+)
+"""Fields that count as lists of `DEFAULT_FIRST` when no `first` is given."""
 BUCKET_SIZE = 200_000
 REFILL_PER_SECOND = 20_000
 CACHED_DOCUMENTS = 128

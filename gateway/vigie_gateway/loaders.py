@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 from strawberry.dataloader import DataLoader
 from vigie_contracts import reads
 from vigie_contracts.offers import Decision, Offer
-from vigie_contracts.reads import CustomerRow, EngagementRow, MembershipRow, SegmentRow, StandingScore
+from vigie_contracts.reads import (
+    CustomerRow,
+    EngagementRow,
+    IdentityExplanation,
+    MembershipRow,
+    SegmentRow,
+    StandingScore,
+)
 from vigie_contracts.segmentation import HistoryAnswer, HistoryRequest, MoveRow
 
 from vigie_gateway.services import Services
@@ -15,6 +22,8 @@ from vigie_gateway.services import Services
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 MOST_KEYS = 500
+MOST_EXPLAINED = 100
+"""What ingest explains in one call: as many as a page has."""
 
 
 class Loaders:
@@ -23,10 +32,13 @@ class Loaders:
     def __init__(self, services: Services, *, cache: bool) -> None:
         self._services = services
 
-        def loader(load: Callable[[list[Any]], Awaitable[Sequence[Any]]]) -> DataLoader[Any, Any]:
-            return DataLoader(load_fn=load, cache=cache, max_batch_size=MOST_KEYS)
+        def loader(
+            load: Callable[[list[Any]], Awaitable[Sequence[Any]]], most: int = MOST_KEYS
+        ) -> DataLoader[Any, Any]:
+            return DataLoader(load_fn=load, cache=cache, max_batch_size=most)
 
         self.customers: DataLoader[str, CustomerRow | None] = loader(self._customers)
+        self.explanations: DataLoader[str, IdentityExplanation | None] = loader(self._explanations, MOST_EXPLAINED)
         self.scores: DataLoader[str, list[StandingScore]] = loader(self._scores)
         self.engagement: DataLoader[tuple[str, int], EngagementRow | None] = loader(self._engagement)
         self.decisions: DataLoader[tuple[str, str | None], Decision | None] = loader(self._decisions)
@@ -39,6 +51,12 @@ class Loaders:
         answer = await self._services.post(
             "ingest", "/internal/customers", reads.CustomersRequest(customer_ids=_distinct(ids)), reads.CustomersAnswer
         )
+        found = {row.asked: row for row in answer.customers if row is not None}
+        return [found.get(key) for key in ids]
+
+    async def _explanations(self, ids: list[str]) -> list[IdentityExplanation | None]:
+        request = reads.CustomersRequest(customer_ids=_distinct(ids))
+        answer = await self._services.post("ingest", "/internal/identity/explain", request, reads.ExplainAnswer)
         found = {row.asked: row for row in answer.customers if row is not None}
         return [found.get(key) for key in ids]
 

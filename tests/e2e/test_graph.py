@@ -138,7 +138,7 @@ def test_the_first_query_of_the_readme_is_answered_as_it_is_written_there(bank, 
 def test_every_query_of_the_documentation_is_answered_without_an_error(bank, repository):
     system, _ = bank
     blocks = re.findall(r"```graphql\n(.*?)```", (repository / "docs/graphql.md").read_text(), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for query in blocks[:-1]:
         answer = system.graphql(query)
         assert "errors" not in answer, answer["errors"]
@@ -247,6 +247,80 @@ def test_a_quarantined_event_is_found_mended_and_released(bank):
     assert {"source": "default", "code": "bad_number", "waiting": 0, "released": 1} in told["quarantineCounts"]
     assert "released" in system.vigie("quarantine", "list").stdout
     assert system.graphql(receipt, id="nobody sent this")["data"]["receipt"]["verdict"] == "UNKNOWN"
+
+
+def test_a_merge_is_explained_taken_back_once_and_restored(bank):
+    system, _ = bank
+    system.send(
+        {"type": "identify", "userId": "walker-4", "anonymousId": "tablet-4", "messageId": "i-1"},
+        {"type": "identify", "userId": "walker-5", "anonymousId": "tablet-4", "messageId": "i-2"},
+    )
+    query = """query($id: String!) { customer(by: { externalId: $id }) { id identityExplanation { refusedMore
+        members { memberId mintedAt identities { namespace value shared } }
+        merges { number rule memberIds stands undoneNumber reason event { eventId source kind logNumber } }
+        refused { rule memberIds reason times eventId source } } } }"""
+
+    def explained(user: str) -> tuple[str, dict[str, Any]]:
+        found = system.graphql(query, id=user)["data"]["customer"]
+        return found["id"], found["identityExplanation"]
+
+    customer, told = explained("walker-4")
+    assert [[one["value"] for one in member["identities"]] for member in told["members"]] == [["walker-4"], []]
+    assert told["members"][0]["memberId"] == customer
+    (merge,) = told["merges"]
+    members = [member["memberId"] for member in told["members"]]
+    assert (merge["rule"], merge["memberIds"], merge["stands"]) == ("IDENTIFIED", members, True)
+    assert merge["event"] == {
+        "eventId": "i-1", "source": "default", "kind": "identify", "logNumber": merge["number"] + 1,
+    }  # fmt: skip
+    other, told = explained("walker-5")
+    (refusal,) = told["refused"]
+    assert refusal["memberIds"] == [members[1], other]
+    assert (refusal["times"], refusal["eventId"], refusal["source"]) == (1, "i-2", "default")
+    assert refusal["reason"].startswith("the anonymous id is a shared device")
+    assert system.graphql(query, id="nobody")["data"]["customer"] is None
+
+    undo = """mutation($number: Int!, $reason: String!, $key: String) {
+        identityMergeUndo(number: $number, reason: $reason, idempotencyKey: $key) { number already undoneAt
+        moves { memberId fromCustomerId toCustomerId } errors { code message path } } }"""
+    done, again = (
+        system.graphql(undo, number=merge["number"], reason="it was lent", key="e2e")["data"]["identityMergeUndo"]
+        for _ in range(2)
+    )
+    assert (done["errors"], done["already"]) == ([], False)
+    assert again == {**done, "already": True}
+    assert done["moves"] == [{"memberId": members[1], "fromCustomerId": customer, "toCustomerId": members[1]}]
+    (merge,) = explained("walker-4")[1]["merges"]
+    assert (merge["stands"], merge["undoneNumber"], merge["reason"]) == (False, done["number"], "it was lent")
+
+    def refused(number: int, reason: str, key: str | None = None) -> tuple[str, list[str]]:
+        (error,) = system.graphql(undo, number=number, reason=reason, key=key)["data"]["identityMergeUndo"]["errors"]
+        return error["code"], error["path"]
+
+    assert refused(merge["number"], "again") == ("CONFLICT", ["number"])
+    assert refused(merge["number"], " ") == ("VALIDATION_FAILED", ["reason"])
+    assert refused(merge["number"] + 1, "an event") == ("NOT_FOUND", ["number"])
+    assert refused(done["number"], "another", "e2e") == ("CONFLICT", ["number"])
+    restored = system.graphql(undo, number=done["number"], reason="it was hers")["data"]["identityMergeUndo"]
+    assert restored["errors"] == []
+    assert explained("walker-4")[1]["merges"][0]["stands"]
+    shown = system.vigie("identity", "explain", "--customer", "walker-5").stdout
+    assert "Refused" in shown
+
+
+def test_explanations_of_many_customers_are_one_call(bank):
+    system, _ = bank
+    query = """query($n: Int!) { customers(first: $n) { edges { node {
+        identityExplanation { members { mintedAt } } } } } }"""
+    calls = []
+    for count in (3, 80):
+        before = system.status("gateway")["counts"]
+        edges = system.graphql(query, n=count)["data"]["customers"]["edges"]
+        assert len([edge for edge in edges if edge["node"]["identityExplanation"]["members"]]) == count
+        after = system.status("gateway")["counts"]
+        calls.append({name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)})
+    assert calls[0] == calls[1]
+    assert calls[0]["ingest/internal/identity/explain"] == 1
 
 
 def test_reasons_come_in_both_languages_with_the_same_codes(bank):
@@ -397,9 +471,23 @@ def test_a_source_is_made_limited_rotated_and_disabled_through_the_graph(bank):
         url = f"{system.addresses['ingest']}/v1/page"
         return httpx.post(url, json=body, auth=(key, ""), trust_env=False, timeout=30).status_code
 
+    system.send({"type": "track", "userId": "walker-6", "messageId": "b-1"})
+    by_source = """query($source: String) { receipt(eventId: "b-1", source: $source) { source verdict } }"""
+    bad = {"source": "default", "verdict": "QUARANTINED"}
+
+    def told(source: str | None) -> dict[str, str]:
+        return system.graphql(by_source, source=source)["data"]["receipt"]
+
+    assert sent(made["writeKey"], "b-1") == 200
+    assert told("branch") == told(None) == {"source": "branch", "verdict": "ACCEPTED"}
+    assert told("default") == bad
+    release = """mutation($n: Int!) { eventQuarantineRelease(number: $n) { receipt { source verdict } } }"""
+    waiting = '{ quarantine(source: "default", code: "no_event_name") { edges { node { number eventId } } } }'
+    (edge,) = system.graphql(waiting)["data"]["quarantine"]["edges"]
+    released = system.graphql(release, n=edge["node"]["number"])["data"]["eventQuarantineRelease"]
+    assert released["receipt"] == bad
     rotate = """mutation { sourceKeyRotate(sourceId: "branch", overlapSeconds: 0) {
         writeKey source { keys { expired } } errors { code } } }"""
-    assert sent(made["writeKey"], "b-1") == 200
     rotated = system.graphql(rotate)["data"]["sourceKeyRotate"]
     assert rotated["source"]["keys"] == [{"expired": True}, {"expired": False}]
     assert (sent(made["writeKey"], "b-2"), sent(rotated["writeKey"], "b-2")) == (401, 200)

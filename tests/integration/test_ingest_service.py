@@ -26,7 +26,7 @@ from vigie_kit.client import SyncServiceClient
 from vigie_kit.sqlite_log import SqliteLogReader
 from vigie_kit.wakeup import Listener
 
-from tests.integration.ingest_process import KEY, IngestProcess, running
+from tests.integration.ingest_process import KEY, TOKEN, IngestProcess, running
 from tests.servers import until
 
 BASIC = {"Authorization": "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()}
@@ -103,6 +103,8 @@ def test_each_call_of_the_tracking_api_is_stored(
         ("/v1/track", b"[1]", BASIC, 400, "VALIDATION_FAILED"),
         ("/v1/batch", b"x", {**BASIC, "Content-Encoding": "gzip"}, 400, "VALIDATION_FAILED"),
         ("/v1/batch", b"x" * 5_000_001, BASIC, 413, "BODY_TOO_LARGE"),
+        ("/v1/tracks", b"{}", BASIC, 404, "NOT_FOUND"),
+        ("/v1/receipts/x", b"", BASIC, 405, "VALIDATION_FAILED"),
     ],
 )
 def test_errors_are_code_and_message(
@@ -128,6 +130,10 @@ def test_receipts_need_a_key_and_show_only_its_own_source(ingest: IngestProcess)
     url = f"{ingest.url}/v1/receipts/mine-1"
     assert httpx.get(url, trust_env=False).status_code == 401
     assert httpx.get(url, headers=BASIC, trust_env=False).json()["sourceId"] == "app"
+    ours = {"Authorization": f"Bearer {TOKEN}"}
+    told = [httpx.get(f"{url}?source={name}", headers=ours, trust_env=False).json() for name in ("app", "other")]
+    assert [one["verdict"] for one in told] == ["accepted", "unknown"]
+    assert httpx.get(f"{url}?source=other", headers=BASIC, trust_env=False).json()["sourceId"] == "app"
     assert ingest.receipt("never-sent") == {"eventId": "never-sent", "verdict": "unknown"}
 
 

@@ -133,6 +133,17 @@ def test_an_unreadable_mparticle_body_is_400_in_its_form_and_a_bad_event_is_202(
     assert newest_refusal(ingest)["code"] == "unknown_type"
 
 
+def test_a_slash_at_the_end_of_a_path_is_no_redirect(ingest: IngestProcess) -> None:
+    event = {"tealium_event": "user_login", "tealium_visitor_id": "v9", "customer_id": "slash-1"}
+    assert said(post(ingest, "/event/", event, **BEARER)) == SUCCESS
+    assert said(post(ingest, "/v3/collect/event/", event, **BEARER)) == SUCCESS
+    assert post(ingest, "/v2/events/", {}).status_code == 401
+    assert post(ingest, "/v1/zoho/zoho/", {}).status_code == 401
+    by_path = f"/v3/collect/integration/event/accounts/bank/profiles/main/datasources/{KEY}/"
+    assert said(post(ingest, by_path, {**event, "tealium_event_id": "slash"})) == SUCCESS
+    assert [event.event_id for event in of(ingest, "slash-1")][-1] == "slash"
+
+
 def test_tealium_posts_bulks_and_pixels(ingest: IngestProcess) -> None:
     event = {"tealium_event": "user_login", "tealium_visitor_id": "v1", "customer_id": "tealium-1"}
     for number, path in enumerate(("/event", "/v3/collect/event", "/v3/collect/regional/event")):

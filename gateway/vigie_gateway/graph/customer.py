@@ -8,9 +8,10 @@ from vigie_contracts import reads
 from vigie_contracts.reads import CustomerRow, EngagementRow, MembershipRow, SegmentRow
 from vigie_contracts.segmentation import MoveRow
 
-from vigie_gateway.graph import churn, offers, profile
+from vigie_gateway.graph import churn, identities, offers, profile
 from vigie_gateway.graph import timeline as happened
 from vigie_gateway.graph.churn import ChurnAssessment, ScoreUnavailableReason
+from vigie_gateway.graph.identities import IdentityExplanation
 from vigie_gateway.graph.offers import OfferDecision, OfferUnavailable, OfferUnavailableReason
 from vigie_gateway.graph.paging import Connection, PageInfo, checked_first, connection, page_info
 from vigie_gateway.graph.profile import CustomerProfile, Identity
@@ -157,6 +158,11 @@ class Customer(Node):
     async def identities(self, info: Info) -> list[Identity] | None:
         row = await self._row(info)
         return [profile.identity(found) for found in row.identities] if row else None
+
+    @strawberry.field(description="Why these names are one customer: which event by which rule; what was refused.")
+    async def identity_explanation(self, info: Info) -> IdentityExplanation | None:
+        found = await info.context.loaders.explanations.load(self.customer_id)
+        return identities.explanation(found) if found else None
 
     @strawberry.field(description="Segments the customer is in, by key.")
     async def segments(

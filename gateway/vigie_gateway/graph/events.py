@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import Enum
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import strawberry
 from vigie_contracts.instants import parse_instant
@@ -34,9 +34,10 @@ class EventReceipt:
     notes: list[str] = strawberry.field(description="What was noticed beside it, such as a shared device.")
 
 
-async def receipt_of(info: Info, event_id: str) -> EventReceipt:
-    """The verdict on an event."""
-    found = await info.context.services.get("ingest", f"/v1/receipts/{quote(event_id, safe='')}", Receipt)
+async def receipt_of(info: Info, event_id: str, source: str | None) -> EventReceipt:
+    """The verdict on an event of a source; without one, of the first source that sent the id."""
+    query = "" if source is None else f"?{urlencode({'source': source})}"
+    found = await info.context.services.get("ingest", f"/v1/receipts/{quote(event_id, safe='')}{query}", Receipt)
     return EventReceipt(
         event_id=found.event_id,
         verdict=EventVerdict(found.verdict.upper()),

@@ -10,6 +10,7 @@ from vigie_contracts.errors import NotFound, VigieError
 from vigie_gateway.graph import churn
 from vigie_gateway.graph.churn import ChurnAssessment
 from vigie_gateway.graph.errors import UserError, errors_of
+from vigie_gateway.graph.identities import IdentityMutation
 from vigie_gateway.graph.quarantine import QuarantineMutation
 from vigie_gateway.graph.scalars import Info
 from vigie_gateway.graph.segments import SegmentMutation
@@ -36,7 +37,7 @@ class CustomerScoreRefreshPayload:
 
 
 @strawberry.type(description="Writes.")
-class Mutation(QuarantineMutation, SegmentMutation, SourceMutation):
+class Mutation(IdentityMutation, QuarantineMutation, SegmentMutation, SourceMutation):
     @strawberry.mutation(description="Have a customer scored again soon. The same key asks once.")
     async def customer_score_refresh(
         self, info: Info, id: strawberry.ID, idempotency_key: str | None = None

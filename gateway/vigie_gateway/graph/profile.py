@@ -63,6 +63,7 @@ class Identity:
     value: str = strawberry.field(description="The name itself.", directives=[DIRECT])
     verified: bool = strawberry.field(description="Whether the source vouches for it.")
     linked_at: datetime = strawberry.field(description="When it was first seen.")
+    shared: bool = strawberry.field(description="Whether a second person identified on it, so that it joins nobody.")
 
 
 def attribute(row: AttributeRow) -> ProfileAttribute:
@@ -101,7 +102,11 @@ def profile(row: CustomerRow) -> CustomerProfile:
 def identity(row: IdentityRow) -> Identity:
     """An identity of its row."""
     return Identity(
-        namespace=row.namespace, value=row.value, verified=row.verified, linked_at=instant(row.linked_at_us)
+        namespace=row.namespace,
+        value=row.value,
+        verified=row.verified,
+        linked_at=instant(row.linked_at_us),
+        shared=row.shared,
     )
 
 

@@ -100,7 +100,7 @@ class QuarantineMutation:
         try:
             request = quarantine.ReleaseRequest(id=number, event=_mended(event))
             answer = await info.context.services.post("ingest", f"{PATH}/release", request, quarantine.ReleaseAnswer)
-            receipt = await receipt_of(info, answer.event_id)
+            receipt = await receipt_of(info, answer.event_id, answer.source_id)
         except VigieError as error:
             path = "event" if event is not None and error.code == "VALIDATION_FAILED" else "number"
             return EventQuarantineReleasePayload(receipt=None, already=False, errors=errors_of(error, path))

@@ -99,9 +99,9 @@ class RateLimit:
 
 @strawberry.type(description="Reads.")
 class Query(FeatureQuery, QuarantineQuery, SegmentQuery, SourceQuery):
-    @strawberry.field(description="What became of an event, by its source's id.")
-    async def receipt(self, info: Info, event_id: str) -> EventReceipt | None:
-        return await receipt_of(info, event_id)
+    @strawberry.field(description="What became of an event, by its source's id; `source` where several gave it.")
+    async def receipt(self, info: Info, event_id: str, source: str | None = None) -> EventReceipt | None:
+        return await receipt_of(info, event_id, source)
 
     @strawberry.field(description="An object by its global id: a customer or a segment.")
     async def node(self, info: Info, id: strawberry.ID) -> Node | None:

@@ -1,14 +1,16 @@
 """Asks ingest what lies in quarantine, and to release it."""
 
+from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import msgspec
-from vigie_contracts.errors import InvalidInput, NotFound
+from vigie_contracts.errors import Conflict, InvalidInput, NotFound
 from vigie_contracts.quarantine import QuarantineCount, QuarantinedEvent, ReleaseAnswer, ReleaseRequest
 
 from vigie_cli.connection import Connection
 
 PATH = "/internal/quarantine"
+PAGE = 500
 
 
 def events(
@@ -38,6 +40,14 @@ def event(system: Connection, number: int) -> QuarantinedEvent:
     return found[0]
 
 
+def waiting(system: Connection, source: str | None, code: str | None) -> Iterator[QuarantinedEvent]:
+    """All that wait of a source, for a reason, newest first."""
+    before: int | None = None
+    while page := events(system, source=source, code=code, state="waiting", before=before, limit=PAGE):
+        yield from page
+        before = page[-1].id
+
+
 def counts(system: Connection) -> list[QuarantineCount]:
     """By source and reason."""
     client = system.client("ingest")
@@ -56,5 +66,25 @@ def released(system: Connection, number: int, mended: bytes | None) -> ReleaseAn
     client = system.client("ingest")
     try:
         return client.post(f"{PATH}/release", ReleaseRequest(id=number, event=whole), ReleaseAnswer)
+    finally:
+        client.close()
+
+
+def released_again(system: Connection, rows: Iterator[QuarantinedEvent]) -> Iterator[ReleaseAnswer]:
+    """Release many as they lie there; a copy of an erased event is answered as still in quarantine."""
+    client = system.client("ingest")
+    try:
+        for row in rows:
+            try:
+                yield client.post(f"{PATH}/release", ReleaseRequest(id=row.id), ReleaseAnswer)
+            except Conflict as error:
+                yield ReleaseAnswer(
+                    id=row.id,
+                    source_id=row.source_id,
+                    event_id=row.event_id,
+                    verdict="quarantined",
+                    code=error.code,
+                    reason=error.message,
+                )
     finally:
         client.close()

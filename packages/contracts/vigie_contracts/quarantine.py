@@ -50,6 +50,7 @@ class ReleaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: int
+    source_id: str
     event_id: str
     verdict: Literal["accepted", "quarantined"]
     number: int | None = None

@@ -14,11 +14,14 @@ from vigie_contracts.scores import Assessment, ReadPoint
 
 
 class IdentityRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`shared`: a second user id identified on it, so that it joins nobody."""
+
     namespace: str
     value: str
     member_id: str
     linked_at_us: int
     verified: bool = False
+    shared: bool = False
 
 
 class AttributeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,13 +119,34 @@ class MergeRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class RefusalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Why two members, of whom one is the customer's, are not joined although events asked for it.
+
+    `rule` as in `MergeRow`. The event is that of the latest of `times` refusals, and so is the `reason`, a sentence.
+    """
+
+    rule: str
+    members: tuple[str, str]
+    reason: str
+    times: int
+    first_us: int
+    last_us: int
+    source_id: str
+    event_id: str
+
+
 class IdentityExplanation(msgspec.Struct, frozen=True, kw_only=True):
-    """Members oldest first (the first names the customer); merges, standing and undone, in the order of the log."""
+    """Members oldest first (the first names the customer); merges, standing and undone, in the order of the log.
+
+    `refused`, latest first, are pairs that nothing joins now; `refused_more` says that older ones are left out.
+    """
 
     asked: str
     customer_id: str
     members: list[IdentityMember]
     merges: list[MergeRow]
+    refused: list[RefusalRow] = []
+    refused_more: bool = False
 
 
 class ExplainAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,19 +156,27 @@ class ExplainAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UndoRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`POST /internal/identity/undo`: the log's number of a merge, or of an undo (then the merge stands again)."""
+    """`POST /internal/identity/undo`: the log's number of a merge, or of an undo (then the merge stands again).
+
+    The same key undoes once and is answered the same.
+    """
 
     number: int
     reason: str
+    idempotency_key: str | None = None
 
 
 class UndoAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Written and synced as record `number`. No moves: other merges still join the two members."""
+    """Written and synced as record `number`; `already`: by an earlier request with the same key.
+
+    No moves: other merges still join the two members.
+    """
 
     number: int
     undoes: int
     known_at_us: int
     moves: list[MapMove]
+    already: bool = False
 
 
 class TimelineRow(msgspec.Struct, frozen=True, kw_only=True):

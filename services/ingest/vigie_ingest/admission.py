@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vigie_contracts.errors import Forbidden, LimitExceeded
 from vigie_kit.logs import get
 
 from vigie_ingest.appender import Item
-from vigie_ingest.bodies import ROOM, BodyTooLarge
+from vigie_ingest.bodies import ROOM, BodyTooLarge, KeyRing
 from vigie_ingest.writer import Writer
 
 BURST_SECONDS = 10
@@ -53,7 +53,7 @@ class _Bucket:
 
 @dataclass
 class Room:
-    """What one request holds until it is answered. Its source is null until its key was read."""
+    """What one request holds until it is answered. Its source is null while its key is still in a body to be read."""
 
     admission: "Admission"
     source_id: str | None = None
@@ -128,9 +128,10 @@ class Admission:
             one.events += events
             one.bytes += size
 
-    def fits(self, size: int) -> bool:
+    def fits(self, source_id: str | None, size: int) -> bool:
         """Whether a body of so many bytes could be read now."""
-        return _fits(self._shares[None].bytes, size, self._all.bytes, self._limits.bytes, 1)
+        held, weight = self._shares[source_id].bytes, self._policy(source_id).weight
+        return _fits(held, size, self._all.bytes, self._limits.bytes, weight)
 
     def leave(self, room: Room) -> None:
         """A request was answered."""
@@ -140,6 +141,8 @@ class Admission:
 
     def _move(self, room: Room, source_id: str) -> None:
         """Its bytes count for its source, now that this is known; LimitExceeded when they are beyond its share."""
+        if room.source_id == source_id:
+            return
         size, weight = room.held.bytes, self._policy(source_id).weight
         share = self._shares[source_id]
         if not _fits(share.bytes, size, self._all.bytes - size, self._limits.bytes, weight):
@@ -182,21 +185,23 @@ _DEFAULT = Policy()
 class AdmissionMiddleware:
     """Counts what requests hold from their first byte to their answer; a body that has no room is not read."""
 
-    def __init__(self, app: ASGIApp, admission: Admission, exempt: str = "/internal") -> None:
+    def __init__(self, app: ASGIApp, admission: Admission, keys: KeyRing, exempt: str = "/internal") -> None:
         self._app = app
         self._admission = admission
+        self._keys = keys
         self._exempt = exempt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(self._exempt):
             await self._app(scope, receive, send)
             return
-        room = scope[ROOM] = Room(self._admission)
-        declared = _declared(scope)
+        head = HTTPConnection(scope)
+        room = scope[ROOM] = Room(self._admission, self._keys.source_of_head(head.headers, head.query_params))
+        declared = _declared(head.headers.get("content-length", ""))
 
         async def counted() -> Message:
             nonlocal declared
-            if declared and not self._admission.fits(declared):
+            if declared and not self._admission.fits(room.source_id, declared):
                 raise LimitExceeded(_FULL)
             declared = 0
             message = await receive()
@@ -216,6 +221,5 @@ def _fits(held: int, more: int, total: int, limit: int, weight: int) -> bool:
     return more == 0 or total == 0 or (total + more <= limit and held + more <= weight * (limit - total))
 
 
-def _declared(scope: Scope) -> int:
-    text = dict(scope["headers"]).get(b"content-length", b"")
-    return int(text) if text.isdigit() else 0
+def _declared(length: str) -> int:
+    return int(length) if length.isascii() and length.isdigit() else 0

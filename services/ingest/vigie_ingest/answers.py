@@ -1,8 +1,11 @@
 """Answers as Segment's SDKs understand them: what they take for a success, and an error that they do not send again."""
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
-from vigie_contracts.errors import HTTP_STATUS, VigieError
+from vigie_contracts.errors import HTTP_STATUS, InvalidInput, NotFound, VigieError
+from vigie_kit import http
 from vigie_kit.failpoints import hit
 
 from vigie_ingest.bodies import BodyTooLarge
@@ -35,3 +38,16 @@ def refused(error: VigieError) -> Response:
     status = 413 if isinstance(error, BodyTooLarge) else HTTP_STATUS.get(error.code, 500)
     headers = {"Retry-After": retry_after(error)} if error.retryable else None
     return JSONResponse({"code": error.code, "message": error.message}, status_code=status, headers=headers)
+
+
+async def no_route(request: Request, error: Exception) -> Response:
+    """No such path, or not by this method. Segment's SDKs give up on a 4xx only when it has `code` and `message`."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if path.startswith("/internal"):
+        answer: Response = await http.exception_handlers[HTTPException](request, error)
+        return answer
+    kind = NotFound if error.status_code == 404 else InvalidInput
+    told = kind(f"{request.method} {path} is no way in: {error.detail}; events go to POST /v1/batch, /v1/track, …")
+    body = {"code": told.code, "message": told.message}
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from vigie_contracts.catalogue import Catalogue
 from vigie_kit.clock import Clock
@@ -14,6 +15,7 @@ from vigie_kit.installation import load
 
 from vigie_ingest import store
 from vigie_ingest.admission import Admission, AdmissionMiddleware
+from vigie_ingest.answers import no_route
 from vigie_ingest.appender import Appender
 from vigie_ingest.bodies import KeyRing
 from vigie_ingest.erasing import Eraser, Persons
@@ -77,8 +79,8 @@ def create_app(settings: Settings) -> Starlette:
         ],
         middleware=[
             Middleware(ServiceTokenMiddleware, token=settings.service_token),
-            Middleware(AdmissionMiddleware, admission=admission),
+            Middleware(AdmissionMiddleware, admission=admission, keys=keys),
         ],
-        exception_handlers=exception_handlers,
+        exception_handlers={**exception_handlers, HTTPException: no_route},
         lifespan=lifespan,
     )

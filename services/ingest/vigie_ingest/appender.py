@@ -11,14 +11,14 @@ from struct import Struct
 
 import msgspec
 from vigie_contracts.events import ConsentStated, LogRecord, encode_record
-from vigie_contracts.reads import UndoAnswer
+from vigie_contracts.reads import UndoAnswer, UndoRequest
 from vigie_kit.clock import Clock
 from vigie_kit.database import transaction
 from vigie_kit.failpoints import hit
 from vigie_kit.sqlite_log import SqliteLogWriter
 from vigie_kit.wakeup import Notifier
 
-from vigie_ingest import quarantine_store, store, undoing
+from vigie_ingest import link_store, quarantine_store, store, undoing
 from vigie_ingest.arrivals import Arrivals, Book
 from vigie_ingest.domain import DUPLICATE_WINDOW_US, Draft, Refusal
 from vigie_ingest.identity import Member, Rules
@@ -99,15 +99,21 @@ class Appender:
         self._notifier.notify()
         return outcomes
 
-    def undo(self, number: int, reason: str) -> UndoAnswer:
+    def undo(self, asked: UndoRequest) -> UndoAnswer:
         """Take back the merge, or the undo, that a record of the log is; durable. NotFound, Conflict, InvalidInput."""
+        number = asked.number
         try:
             with transaction(self._engine) as connection:
+                earlier = undoing.repeated(connection, asked)
+                if earlier is not None:
+                    return earlier
                 now_us = max(self._clock.now_us(), self._known_us)
                 first = self._log.last(connection) + 1
-                record = undoing.undo(connection, self._resolver.rules, number, reason, now_us, first)
+                record = undoing.undo(connection, self._resolver.rules, number, asked.reason, now_us, first)
                 self._log.append(connection, [encode_record(record)])
                 store.put_meta(connection, "known_at_us", now_us)
+                if asked.idempotency_key is not None:
+                    link_store.put_undo(connection, asked.idempotency_key, first, number)
                 hit("ingest.before_commit")
         finally:
             self._resolver.forget()

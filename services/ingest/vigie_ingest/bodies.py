@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from starlette.requests import Request
 from vigie_contracts.errors import InvalidInput, Unauthorized, VigieError
 
+MOST_GZIP_MEMBERS = 64
 ROOM = "vigie.room"
 """Where a request's scope has what it holds of the queue (`admission.Room`)."""
 
@@ -30,15 +31,15 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise BodyTooLarge(f"the body is larger than {limit} bytes; send smaller batches")
         chunks.append(chunk)
     body = b"".join(chunks)
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding in ("gzip", "x-gzip"):
-        unpacked = _gunzip(body, limit)
-        if ROOM in request.scope:
-            request.scope[ROOM].grow(len(unpacked))
-        return unpacked
-    if encoding != "identity":
-        raise InvalidInput(f"the content encoding {encoding!r} is not understood; use gzip or none")
-    return body
+    encodings = _encodings(request.headers.get("content-encoding", ""))
+    if not encodings:
+        return body
+    if encodings not in (["gzip"], ["x-gzip"]):
+        raise InvalidInput(f"the content encoding {', '.join(encodings)!r} is not understood; use gzip or none")
+    unpacked = _gunzip(body, limit)
+    if ROOM in request.scope:
+        request.scope[ROOM].grow(len(unpacked))
+    return unpacked
 
 
 def _system_us() -> int:
@@ -59,19 +60,25 @@ class KeyRing:
     def source_of(self, headers: Mapping[str, str], query: Mapping[str, str], stated: str | None) -> str:
         """Source of a call by its key; Unauthorized without a known one.
 
-        From Basic, the header `X-Write-Key`, the query's `writekey`, else the one stated in the body (Bearer or not).
+        From its head (see `source_of_head`), else the one stated in the body (Bearer or not).
         """
+        source = self.source_of_head(headers, query) or self.source_of_key(stated)
+        if source is None:
+            raise Unauthorized("the write key is missing or unknown; check the key of this source")
+        return source
+
+    def source_of_head(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
+        """What is known before the body is read: from Basic, the header `X-Write-Key`, the query's `writekey`."""
         for key in (
             basic_user(headers.get("authorization")),
             headers.get("x-write-key"),
             query.get("writekey"),
             query.get("writeKey"),
-            stated,
         ):
             source = self.source_of_key(key)
             if source is not None:
                 return source
-        raise Unauthorized("the write key is missing or unknown; check the key of this source")
+        return None
 
     def source_of_key(self, key: str | None) -> str | None:
         """Source of a bare key; None when it is unknown or has expired."""
@@ -97,14 +104,28 @@ def basic_user(authorization: str | None) -> str | None:
     return text.partition(":")[0]
 
 
+def _encodings(header: str) -> list[str]:
+    """What a body was packed by, first to last."""
+    found = (name.strip().lower() for name in header.split(","))
+    return [name for name in found if name not in ("", "identity")]
+
+
 def _gunzip(body: bytes, limit: int) -> bytes:
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        found = inflater.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise InvalidInput("the body is no valid gzip") from error
-    if len(found) > limit:
-        raise BodyTooLarge(f"the body is larger than {limit} bytes when decompressed; send smaller batches")
-    if not inflater.eof:
-        raise InvalidInput("the gzip body ends too early")
-    return found
+    """The members of a gzip stream (RFC 1952), one after the other; zeros may follow the last, as padding."""
+    found: list[bytes] = []
+    room, rest = limit, body
+    while rest or not found:
+        if len(found) == MOST_GZIP_MEMBERS:
+            raise InvalidInput(f"the gzip body has more than {MOST_GZIP_MEMBERS} members; pack it as one")
+        inflater = zlib.decompressobj(wbits=31)
+        try:
+            found.append(inflater.decompress(rest, room + 1))
+        except zlib.error as error:
+            raise InvalidInput("the body is no valid gzip") from error
+        room -= len(found[-1])
+        if room < 0:
+            raise BodyTooLarge(f"the body is larger than {limit} bytes when decompressed; send smaller batches")
+        if not inflater.eof:
+            raise InvalidInput("the gzip body ends too early")
+        rest = inflater.unused_data.lstrip(b"\0")
+    return b"".join(found)

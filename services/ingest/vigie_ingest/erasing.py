@@ -173,6 +173,8 @@ class Persons:
             elif table.name == "accounts":
                 name = f"account {row['account_id']}"
                 row["traits"] = self._sealer.open_value(row["member_id"], name, row["traits"])
+            elif table.name == "refusals":  # the event may be the other person's
+                del row["source_id"], row["event_id"]
         return Section(what=table.what, rows=[readable(row) for row in rows])
 
     def _ids(self, connection: Connection, subject: Subject) -> dict[str, Ids]:

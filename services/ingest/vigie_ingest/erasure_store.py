@@ -17,6 +17,7 @@ TABLES = (
     Table("members", "member_no", NUMBERS, "The random ids under which the person's identities are kept."),
     Table("map_history", "member_no", NUMBERS, "Which of these ids were joined to one customer, and why."),
     Table("links", "one_no", NUMBERS, "Which two of these ids an event joined, and what was undone.", "other_no"),
+    Table("refusals", "one_no", NUMBERS, "Which two of these ids were not joined, and why.", "other_no"),
     Table("identities", "member_no", NUMBERS, "The names under which sources know the person."),
     Table("attributes", "member_no", NUMBERS, "The latest attributes that sources stated."),
     Table("consents", "member_no", NUMBERS, "The standing statements of consent."),
@@ -25,8 +26,8 @@ TABLES = (
 )
 WITHOUT_PERSONS = frozenset(
     {"meta", "receipts", "duplicates", "notes", "counters", "arrivals", "erasures", "quarantine", "recent"}
-) | {"sources", "source_keys"}
-"""Hashes, numbers and counts; `recent`, `quarantine` and `arrivals` are treated on their own."""
+) | {"sources", "source_keys", "undos"}
+"""Hashes, numbers, counts and operators' keys; `recent`, `quarantine` and `arrivals` are treated on their own."""
 
 _log = SqliteLogWriter(LOG)
 

@@ -1,29 +1,40 @@
-"""Why the members of a customer are one customer: which event, by which rule, when; and what was undone."""
+"""Why the members of a customer are one: which event, by which rule, when; what was undone, what refused and why."""
 
 from collections import defaultdict
 
 from vigie_contracts.events import Event, MapChanged, decode_record
-from vigie_contracts.reads import IdentityExplanation, IdentityMember, IdentityRow, MergeEvent, MergeRow
+from vigie_contracts.reads import (
+    IdentityExplanation,
+    IdentityMember,
+    IdentityRow,
+    MergeEvent,
+    MergeRow,
+    RefusalRow,
+)
 
-from vigie_ingest import link_store, store
+from vigie_ingest import link_store, refusal_store, store
 from vigie_ingest.link_store import Link
+from vigie_ingest.refusal_store import Refused
 from vigie_ingest.store import Connection
+
+MAX_REFUSALS = 100
 
 _RECORDS_OF_AN_EVENT = 2
 """An event follows the records of the map that it caused: at most two (an alias that also has an anonymous id)."""
 
 
 def explanation(connection: Connection, asked: str, customer_id: str) -> IdentityExplanation:
-    """All of a customer that exists: its members and every merge that touches them, standing or undone."""
+    """All of a customer that exists: its members, every merge that touches them, standing or undone, and refusals."""
     minted = store.minted(connection, customer_id)
     numbers = [member.number for member, _ in minted]
     links = link_store.touching(connection, numbers)
-    names = store.member_names(connection, [number for link in links for number in (link.one_no, link.other_no)])
+    refusals = refusal_store.standing(connection, numbers, MAX_REFUSALS + 1)
+    pairs: list[Link | Refused] = [*links, *refusals]
+    names = store.member_names(connection, {number for pair in pairs for number in (pair.one_no, pair.other_no)})
     names |= {member.number: member.member_id for member, _ in minted}
     identities: dict[int, list[IdentityRow]] = defaultdict(list)
-    for number, namespace, value, linked_us in store.identities_of(connection, numbers):
-        row = IdentityRow(namespace=namespace, value=value, member_id=names[number], linked_at_us=linked_us)
-        identities[number].append(row)
+    for identity in store.identities_of(connection, numbers):
+        identities[identity.member_no].append(identity.row(names[identity.member_no]))
     causes = _causes(connection, links)
     return IdentityExplanation(
         asked=asked,
@@ -33,6 +44,21 @@ def explanation(connection: Connection, asked: str, customer_id: str) -> Identit
             for member, at_us in minted
         ],
         merges=[_merge(link, (names[link.one_no], names[link.other_no]), causes.get(link.number)) for link in links],
+        refused=[_refusal(row, (names[row.one_no], names[row.other_no])) for row in refusals[:MAX_REFUSALS]],
+        refused_more=len(refusals) > MAX_REFUSALS,
+    )
+
+
+def _refusal(row: Refused, members: tuple[str, str]) -> RefusalRow:
+    return RefusalRow(
+        rule=row.because,
+        members=members,
+        reason=row.reason,
+        times=row.times,
+        first_us=row.first_us,
+        last_us=row.last_us,
+        source_id=row.source_id,
+        event_id=row.event_id,
     )
 
 

@@ -17,6 +17,8 @@ DDL = (
     "CREATE INDEX IF NOT EXISTS links_by_other ON links (other_no)",
     "CREATE UNIQUE INDEX IF NOT EXISTS links_by_number ON links (number)",
     "CREATE UNIQUE INDEX IF NOT EXISTS links_by_undone ON links (undone_number) WHERE undone_number IS NOT NULL",
+    "CREATE TABLE IF NOT EXISTS undos (idempotency_key TEXT PRIMARY KEY, number INTEGER NOT NULL,"
+    " undoes INTEGER NOT NULL) WITHOUT ROWID",
 )
 _COLUMNS = "one_no, other_no, number, known_at_us, because, undone_number, changed_at_us, reason"
 _OF = "(SELECT value FROM json_each(?1))"
@@ -75,6 +77,18 @@ def newest_us(connection: Connection, members: Iterable[int]) -> int:
 def put(connection: Connection, link: Link) -> None:
     """Add or replace the link of a pair."""
     connection.exec_driver_sql("INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?, ?, ?, ?, ?)", tuple(link))
+
+
+def undo_of(connection: Connection, key: str) -> tuple[int, int] | None:
+    """(number of its record, number of what it took back) of the undo that was asked for with a key."""
+    sql = "SELECT number, undoes FROM undos WHERE idempotency_key = ?"
+    row = connection.exec_driver_sql(sql, (key,)).first()
+    return (row[0], row[1]) if row else None
+
+
+def put_undo(connection: Connection, key: str, number: int, undoes: int) -> None:
+    """Remember an undo by the key that it was asked for with."""
+    connection.exec_driver_sql("INSERT INTO undos VALUES (?, ?, ?)", (key, number, undoes))
 
 
 def adopt(connection: Connection, log_table: str) -> None:

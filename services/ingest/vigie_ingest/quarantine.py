@@ -81,12 +81,10 @@ class Quarantine:
             return _released(row, row.released_number)
         item = self._again(row, asked.event)
         if isinstance(item, Refusal):
-            return ReleaseAnswer(
-                id=row.id, event_id=row.event_id, verdict="quarantined", code=item.code, reason=item.reason
-            )
+            return _answer(row, verdict="quarantined", code=item.code, reason=item.reason)
         (number,) = await self._writer.submit([item])
         if number > 0:
-            return ReleaseAnswer(id=row.id, event_id=row.event_id, verdict="accepted", number=number)
+            return _answer(row, verdict="accepted", number=number)
         row = await run_in_threadpool(self._row, asked.id)
         if row.released_at_us is None:
             raise Conflict(f"the event {row.event_id!r} is a copy of one that was erased; it is never taken again")
@@ -158,7 +156,11 @@ def _record_of(body: bytes) -> ImportRecord | None:
 
 
 def _released(row: QuarantinedRow, number: int) -> ReleaseAnswer:
-    return ReleaseAnswer(id=row.id, event_id=row.event_id, verdict="accepted", number=number or None, already=True)
+    return _answer(row, verdict="accepted", number=number or None, already=True)
+
+
+def _answer(row: QuarantinedRow, **told: Any) -> ReleaseAnswer:
+    return ReleaseAnswer(id=row.id, source_id=row.source_id, event_id=row.event_id, **told)
 
 
 def _told(row: QuarantinedRow) -> QuarantinedEvent:

@@ -29,7 +29,10 @@ MAX_IMPORT_BYTES = 64_000_000
 
 
 class Receipts:
-    """`GET /v1/receipts/{event_id}` with a write key (its own source's events) or the service token (all)."""
+    """`GET /v1/receipts/{event_id}` with a write key (its own source's events) or the service token (all).
+
+    With the token `?source=` names the source; without it the first source, by name, that sent the id is told.
+    """
 
     def __init__(self, keys: KeyRing, reads: Reads, service_token: str) -> None:
         self._keys = keys
@@ -44,8 +47,10 @@ class Receipts:
         """The verdict on an event."""
         authorization = request.headers.get("authorization", "")
         source_id = self._keys.source_of_key(basic_user(authorization))
-        if source_id is None and not hmac.compare_digest(authorization.encode(), self._bearer):
-            return refused(Unauthorized("a receipt needs the write key of its source, or the service token"))
+        if source_id is None:
+            if not hmac.compare_digest(authorization.encode(), self._bearer):
+                return refused(Unauthorized("a receipt needs the write key of its source, or the service token"))
+            source_id = request.query_params.get("source")
         found = await run_in_threadpool(self._reads.receipt, request.path_params["event_id"], source_id)
         return StructResponse(found)
 
@@ -96,7 +101,7 @@ class Internal:
     async def undo(self, request: Request) -> Response:
         """Take back a merge, or an undo."""
         asked = decode(await request.body(), UndoRequest)
-        return StructResponse(await self._writer.undo(asked.number, asked.reason))
+        return StructResponse(await self._writer.undo(asked))
 
     async def take_import(self, request: Request) -> Response:
         """Records of a file, in one transaction."""

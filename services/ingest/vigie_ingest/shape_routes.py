@@ -67,9 +67,9 @@ class Shapes:
         self._config = config
 
     def routes(self) -> list[Route]:
-        """Every route below."""
+        """Every route below, with and without a slash at the end: vendors do not follow a redirect."""
         tealium_paths = [*_TEALIUM, *_TEALIUM_SOURCES]
-        return [
+        ways = [
             Route("/v2/events", self.mparticle, methods=["POST"]),
             Route("/v2/bulkevents", self.mparticle, methods=["POST"]),
             Route("/v2/bulkevents/historical", self.mparticle, methods=["POST"]),
@@ -82,6 +82,7 @@ class Shapes:
             Route("/v1/salesforce/{source_id}", self.salesforce, methods=["POST"]),
             Route("/v1/zoho/{source_id}", self.zoho, methods=["POST"]),
         ]
+        return [*ways, *(Route(f"{way.path}/", way.endpoint, methods=list(way.methods or ())) for way in ways)]
 
     async def mparticle(self, request: Request) -> Response:
         """A batch or a list of batches; 202 as mParticle answers, errors in its form."""

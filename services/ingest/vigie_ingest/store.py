@@ -13,10 +13,11 @@ from sqlalchemy import Connection as Connection
 from sqlalchemy import Engine as Engine
 from sqlalchemy import event
 from vigie_contracts.events import mark_of
+from vigie_contracts.reads import IdentityRow
 from vigie_kit.database import execute_many, open_engine, transaction
 from vigie_kit.sqlite_log import SqliteLogWriter
 
-from vigie_ingest import arrival_store, link_store, quarantine_store, source_store
+from vigie_ingest import arrival_store, link_store, quarantine_store, refusal_store, source_store
 from vigie_ingest.identity import Identity, Member, Party
 
 DATABASE = "ingest.db"
@@ -60,6 +61,7 @@ _DDL = (
     " done INTEGER NOT NULL) WITHOUT ROWID",
     *arrival_store.DDL,
     *link_store.DDL,
+    *refusal_store.DDL,
     *source_store.DDL,
 )
 
@@ -281,17 +283,17 @@ def put_identities(connection: Connection, rows: Sequence[tuple[str, str, int, i
 
 def party_of(connection: Connection, member_no: int) -> Party:
     """The customer of a member, with all its members and counts of identities."""
-    sql = "SELECT customer_id FROM members WHERE member_no = ?"
-    customer_id = connection.exec_driver_sql(sql, (member_no,)).scalar_one()
     rows = connection.exec_driver_sql(
-        "SELECT member_no, member_id FROM members WHERE customer_id = ? ORDER BY member_no", (customer_id,)
-    )
-    members = [Member(no, name) for no, name in rows]
+        "SELECT customer_id, member_no, member_id FROM members WHERE customer_id ="
+        " (SELECT customer_id FROM members WHERE member_no = ?) ORDER BY member_no",
+        (member_no,),
+    ).all()
+    members = [Member(no, name) for _, no, name in rows]
     counts = connection.exec_driver_sql(
         "SELECT namespace, count(*) FROM identities WHERE member_no IN (SELECT value FROM json_each(?)) GROUP BY 1",
         (_json([member.number for member in members]).decode(),),
     )
-    return Party(customer_id, members, {row[0]: row[1] for row in counts})
+    return Party(rows[0][0], members, {row[0]: row[1] for row in counts})
 
 
 def minted(connection: Connection, customer_id: str) -> list[tuple[Member, int]]:
@@ -422,13 +424,33 @@ def _with_bounds(row: Any, unsettled: tuple[int | None, int | None]) -> MemberRo
     return MemberRow(customer_id, number, member_id, min(firsts, default=minted_us), max(lasts, default=minted_us))
 
 
-def identities_of(connection: Connection, members: Sequence[int]) -> list[tuple[int, str, str, int]]:
-    """(member_no, namespace, value, linked_at_us) in the order of linking."""
+class IdentityOf(NamedTuple):
+    """An identity of a member, for reads."""
+
+    member_no: int
+    namespace: str
+    value: str
+    linked_at_us: int
+    shared: bool
+
+    def row(self, member_id: str) -> IdentityRow:
+        """As others are told it."""
+        return IdentityRow(
+            namespace=self.namespace,
+            value=self.value,
+            member_id=member_id,
+            linked_at_us=self.linked_at_us,
+            shared=bool(self.shared),
+        )
+
+
+def identities_of(connection: Connection, members: Sequence[int]) -> list[IdentityOf]:
+    """The identities of members in the order of linking."""
     sql = (
-        "SELECT member_no, namespace, value, linked_at_us FROM identities"
+        "SELECT member_no, namespace, value, linked_at_us, shared FROM identities"
         " WHERE member_no IN (SELECT value FROM json_each(?)) ORDER BY linked_at_us, namespace, value"
     )
-    return [tuple(row) for row in connection.exec_driver_sql(sql, (_json(members).decode(),))]
+    return [IdentityOf(*row) for row in connection.exec_driver_sql(sql, (_json(members).decode(),))]
 
 
 def attributes_of(connection: Connection, members: Sequence[int]) -> list[tuple[int, str, str | bytes, int, str]]:

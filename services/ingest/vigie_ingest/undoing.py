@@ -5,7 +5,8 @@ the undo joins it again.
 """
 
 from vigie_contracts.errors import Conflict, InvalidInput, NotFound
-from vigie_contracts.events import MapChanged, MapMove
+from vigie_contracts.events import MapChanged, MapMove, decode_record
+from vigie_contracts.reads import UndoAnswer, UndoRequest
 
 from vigie_ingest import link_store, store
 from vigie_ingest.identity import Party, Rules, components, refusal_of_merge, survivor
@@ -14,6 +15,29 @@ from vigie_ingest.resolver import UNDONE
 from vigie_ingest.store import Connection
 
 MAX_REASON = 500
+MAX_KEY = 200
+
+
+def repeated(connection: Connection, asked: UndoRequest) -> UndoAnswer | None:
+    """The answer that a request with the same key had; None for a new one.
+
+    InvalidInput for a key that is none; Conflict when it was another record's; NotFound when what it did was erased.
+    """
+    key = asked.idempotency_key
+    if key is None:
+        return None
+    if not 0 < len(key) <= MAX_KEY:
+        raise InvalidInput(f"an idempotency key has 1 to {MAX_KEY} characters; a UUID is a good one")
+    found = link_store.undo_of(connection, key)
+    if found is None:
+        return None
+    number, undoes = found
+    if undoes != asked.number:
+        raise Conflict(f"this idempotency key undid record {undoes}; give the undo of {asked.number} a key of its own")
+    record = decode_record(store.payloads(connection, [number])[number])
+    if not isinstance(record, MapChanged):
+        raise NotFound(f"record {undoes} was undone by record {number}, and the person was erased since")
+    return UndoAnswer(number=number, undoes=undoes, known_at_us=record.known_at_us, moves=record.moves, already=True)
 
 
 def undo(connection: Connection, rules: Rules, number: int, reason: str, now_us: int, own_number: int) -> MapChanged:

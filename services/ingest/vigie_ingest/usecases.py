@@ -33,7 +33,7 @@ from vigie_ingest.explaining import explanation
 from vigie_ingest.identity import USER
 from vigie_ingest.resolver import MERGES, REFUSED, SHARED, UNDONE
 from vigie_ingest.sealing import Sealer
-from vigie_ingest.store import Connection, Consent, Engine, MemberRow
+from vigie_ingest.store import Connection, Consent, Engine, IdentityOf, MemberRow
 
 MAX_CUSTOMERS = 1_000
 MAX_LOOKUPS = 100
@@ -206,7 +206,7 @@ class _Profile:
 
     def __init__(
         self,
-        identities: list[tuple[int, str, str, int]],
+        identities: list[IdentityOf],
         attributes: list[tuple[int, str, str | bytes, int, str]],
         consents: Mapping[tuple[int, str], Consent],
         accounts: list[tuple[int, str, int]],
@@ -218,11 +218,7 @@ class _Profile:
 
     def identities_of(self, members: list[MemberRow]) -> list[IdentityRow]:
         names = {member.number: member.member_id for member in members}
-        return [
-            IdentityRow(namespace=namespace, value=value, member_id=names[member_no], linked_at_us=linked_us)
-            for member_no, namespace, value, linked_us in self._identities
-            if member_no in names
-        ]
+        return [one.row(names[one.member_no]) for one in self._identities if one.member_no in names]
 
     def accounts_of(self, members: list[MemberRow]) -> list[AccountRow]:
         """The accounts of a customer, latest statement first, each once."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vigie_contracts.errors import LimitExceeded, Unavailable
-from vigie_contracts.reads import UndoAnswer
+from vigie_contracts.reads import UndoAnswer, UndoRequest
 from vigie_kit.logs import get
 from vigie_kit.worker import Worker
 
@@ -99,9 +99,9 @@ class Writer:
         answer: T = await call.future
         return answer
 
-    async def undo(self, number: int, reason: str) -> UndoAnswer:
+    async def undo(self, asked: UndoRequest) -> UndoAnswer:
         """Take back a merge or an undo as `Appender.undo` does, with its errors."""
-        return await self.call(lambda: self._appender.undo(number, reason))
+        return await self.call(lambda: self._appender.undo(asked))
 
     def _wait(self) -> None:
         with self._condition:

@@ -20,6 +20,11 @@ from vigie_gateway.limits import Bucket, price
             1 + 10 * 4,
         ),
         (
+            "{ customers(first: 2) { edges { node { identityExplanation { refused { reason } } } } } }",
+            {},
+            1 + 2 * (4 + 20),
+        ),
+        (
             "{ customers(first: 10) { edges { node { timeline(first: 10) { edges { cursor } } } } } }",
             {},
             1 + 10 * (3 + 20),

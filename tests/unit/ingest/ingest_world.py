@@ -9,6 +9,7 @@ from vigie_contracts.catalogue import AttributeSpec, Catalogue, MicroConversion,
 from vigie_contracts.events import ConsentStated, Event, LogRecord, MapChanged, decode_record
 from vigie_contracts.imports import ImportRecord
 from vigie_contracts.instants import ClockSetting, parse_instant
+from vigie_contracts.reads import UndoAnswer, UndoRequest
 from vigie_ingest import store
 from vigie_ingest.appender import Appender
 from vigie_ingest.erasing import Eraser, Persons
@@ -86,6 +87,10 @@ class World:
         """One import request."""
         now_us = self.clock.now_us()
         return self.appender.append([self.normaliser.imported(record, source_id, now_us) for record in records])
+
+    def undo(self, number: int, reason: str, key: str | None = None) -> UndoAnswer:
+        """Take back a merge or an undo."""
+        return self.appender.undo(UndoRequest(number=number, reason=reason, idempotency_key=key))
 
     def records(self) -> list[LogRecord]:
         """The log."""

@@ -62,6 +62,17 @@ def test_bytes_are_a_limit_like_events_and_are_given_back_at_the_answer() -> Non
     assert gate.held == (0, 0)
 
 
+def test_whose_key_is_known_before_the_body_is_not_refused_for_bodies_that_others_send() -> None:
+    gate = admission(heavy=Policy(weight=3))
+    for _ in range(5):
+        Room(gate).grow(100)
+    assert not gate.fits(None, 1)
+    assert (gate.fits("quiet", 500), gate.fits("quiet", 501)) == (True, False)
+    Room(gate, "noisy").grow(200)
+    assert (gate.fits("noisy", 101), gate.fits("noisy", 100)) == (False, True)
+    assert (gate.fits("heavy", 300), gate.fits("heavy", 301)) == (True, False)
+
+
 def test_what_is_larger_than_the_queue_is_let_in_when_nothing_waits() -> None:
     gate = admission()
     gate.take(Room(gate), "big", EVENTS * 3, 0)

@@ -31,6 +31,22 @@ def test_a_body_is_read_in_parts_and_decompressed() -> None:
     assert read(gzip.compress(b"x" * 900), content_encoding="gzip") == b"x" * 900
 
 
+def test_a_gzip_body_may_have_several_members_within_the_limit_of_all() -> None:
+    halves = gzip.compress(b"x" * 400) + gzip.compress(b"y" * 500)
+    assert read(halves, content_encoding="gzip") == b"x" * 400 + b"y" * 500
+    assert read(halves + bytes(7), content_encoding="gzip") == b"x" * 400 + b"y" * 500
+    with pytest.raises(BodyTooLarge):
+        read(halves + gzip.compress(b"z" * 101), content_encoding="gzip")
+    with pytest.raises(InvalidInput, match="more than 64 members"):
+        read(gzip.compress(b"x") * 65, 2_000, content_encoding="gzip")
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity, identity"])
+def test_an_encoding_that_changes_nothing_is_none(encoding: str) -> None:
+    assert read(b"x", content_encoding=encoding) == b"x"
+    assert read(gzip.compress(b"x"), content_encoding=f"GZIP, {encoding}") == b"x"
+
+
 @pytest.mark.parametrize(
     "body",
     [b"x" * 1_001, gzip.compress(b"x" * 1_001), gzip.compress(b"x" * 100_000_000)],
@@ -42,7 +58,11 @@ def test_a_body_over_the_limit_is_refused_before_and_after_decompression(body: b
         read(body, **encoding)
 
 
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"x" * 500)[:-4]], ids=["no gzip", "cut short"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"no gzip", gzip.compress(b"x" * 500)[:-4], gzip.compress(b"x") + b"more"],
+    ids=["empty", "no gzip", "cut short", "more behind it"],
+)
 def test_broken_gzip_is_an_error(body: bytes) -> None:
     with pytest.raises(InvalidInput):
         read(body, content_encoding="gzip")

@@ -71,6 +71,7 @@ def test_everything_of_the_person_goes_and_nothing_of_anybody_else(world: World)
         "members": 2,
         "map_history": 2,
         "links": 1,
+        "refusals": 0,
         "identities": 2,
         "attributes": 1,
         "consents": 1,
@@ -99,7 +100,7 @@ def test_everything_of_the_person_goes_and_nothing_of_anybody_else(world: World)
 def test_who_was_parted_from_the_person_stays_and_forgets_it(world: World) -> None:
     world.send(track("1", anonymous="tablet"), identify("2", user="ann", anonymous="tablet"))
     merge = world.merges()[0]
-    undone = world.appender.undo(2, "it was lent").number
+    undone = world.undo(2, "it was lent").number
     world.send(track("3", anonymous="tablet"))
     ann, tablet = world.customer_of("user_id", "ann"), world.customer_of("anonymous_id", "tablet")
     assert ann is not None
@@ -112,9 +113,24 @@ def test_who_was_parted_from_the_person_stays_and_forgets_it(world: World) -> No
     assert [event.event_id for event in world.events()] == ["1", "3"]
     for number in (2, undone):
         with pytest.raises(NotFound):
-            world.appender.undo(number, "again")
+            world.undo(number, "again")
     world.send(identify("4", user="bob", anonymous="tablet"))
     assert world.customer_of("user_id", "bob") == tablet == merge.moves[0].to_customer_id
+
+
+def test_a_refused_merge_goes_with_either_person_and_tells_neither_of_the_others_event(world: World) -> None:
+    world.send(identify("1", user="ann", anonymous="tablet"), identify("bobs-event", user="bob", anonymous="tablet"))
+    ann, bob = world.customer_of("user_id", "ann"), world.customer_of("user_id", "bob")
+    assert ann is not None
+    assert bob is not None
+    asked = subject(world, ann)
+    (row,) = world.persons.subject(asked).sections["refusals"].rows
+    assert row["reason"].startswith("the anonymous id is a shared device")
+    assert "bobs-event" not in str(row)
+    assert found(world, subject(world, bob))["refusals"] == 1
+    erase(world, ann)
+    assert set(found(world, asked).values()) == {0}
+    assert found(world, subject(world, bob))["refusals"] == 0
 
 
 def test_the_files_hold_neither_the_persons_values_nor_the_keys(world: World) -> None:
@@ -264,6 +280,7 @@ def test_the_export_holds_everything_in_words(world: World) -> None:
         "members",
         "map_history",
         "links",
+        "refusals",
         "identities",
         "attributes",
         "consents",

@@ -68,7 +68,7 @@ def test_undoing_the_first_merge_leaves_a_shared_device_shared(world: World) -> 
     world.send(track("1", anonymous="device"))
     world.send(identify("2", user="ann", anonymous="device"), identify("3", user="bob", anonymous="device"))
     (merge,) = (number for number, record in enumerate(world.records(), 1) if isinstance(record, MapChanged))
-    world.appender.undo(merge, "it was never hers")
+    world.undo(merge, "it was never hers")
     world.send(track("4", anonymous="device"), identify("5", user="ann", anonymous="device"))
     first, *_, later, _ = world.events()
     owners = {world.customer_of("user_id", "ann"), world.customer_of("user_id", "bob")}
@@ -187,6 +187,51 @@ def test_a_storm_of_merges_onto_one_customer_is_bounded_and_harms_nobody_else(wo
     assert bob is not None
     assert (len(ann.member_ids), len(bob.member_ids)) == (MAX_MEMBERS, 2)
     assert [world.reads.receipt(f"b{start}", "app").notes for start in range(0, storm, 500)] == [[]] * 6
+
+
+def test_a_refused_merge_reads_nothing_the_first_time_and_three_times_when_it_is_tried_again(world: World) -> None:
+    world.send(*(identify(f"a{place}", user="ann", anonymous=f"device-{place}") for place in range(MAX_MEMBERS - 1)))
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    def sent(first: int, last: int, again: str) -> tuple[int, int]:
+        """How many statements so many refused merges cost, and how many of these only read."""
+        statements.clear()
+        world.send(*(identify(f"{place}{again}", user="ann", anonymous=f"x{place}") for place in range(first, last)))
+        return len(statements), sum(statement.startswith("SELECT") for statement in statements)
+
+    event.listen(world.engine, "before_cursor_execute", note)
+    one, new, again = sent(0, 1, ""), sent(1, 129, ""), sent(1, 129, " again")
+    event.remove(world.engine, "before_cursor_execute", note)
+    assert new[1] == one[1]
+    assert new[0] < one[0] + 128 / 8, "rows are written many at a time"
+    assert again[1] == one[1] - 1 + 3 * 128, "of names that are remembered nothing is looked up"
+    assert again[0] < 4 * 128
+    assert world.reads.counts()["identity"]["merges_refused"] == 1 + 2 * 128
+
+
+def test_what_a_batch_merges_and_shares_counts_for_the_limits_of_its_later_merges(world: World) -> None:
+    aliases = [{"type": "alias", "messageId": f"m{n}", "previousId": f"u{n}", "userId": "u0"} for n in range(1, 9)]
+    world.send(*(track(str(n), user=f"u{n}") for n in range(9)), *aliases)
+    assert world.reads.receipt("m7", "app").notes == []
+    assert world.reads.receipt("m8", "app").notes == [
+        "the merge was refused: 9 identities 'user_id', and the limit is 8"
+    ]
+    rules = Rules(IdentityRules(namespace=[msgspec.structs.replace(rule, limit=2) for rule in DEFAULT_RULES.namespace]))
+    other = World(world.folder / "other", rules=rules)
+    other.send(
+        identify("1", user="ann", anonymous="tablet"),
+        identify("2", user="ann", anonymous="phone"),
+        identify("3", user="bob", anonymous="tablet"),  # the tablet leaves ann, who has room for one more
+        identify("4", user="ann", anonymous="watch"),
+        identify("5", user="ann", anonymous="car"),
+    )
+    assert other.reads.receipt("4", "app").notes == []
+    assert other.reads.receipt("5", "app").notes == [
+        "the merge was refused: 3 identities 'anonymous_id', and the limit is 2"
+    ]
 
 
 def test_a_namespaces_limit_refuses_the_merge() -> None:

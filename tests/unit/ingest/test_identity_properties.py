@@ -112,7 +112,7 @@ def undo(played: Played, place: int) -> None:
     reader.close()
     expected = oracle.undo(place, world.now_us)
     try:
-        world.appender.undo(numbers[place], "a test")
+        world.undo(numbers[place], "a test")
         assert expected in ("undone", "restored")
     except Conflict:
         assert expected == "conflict"

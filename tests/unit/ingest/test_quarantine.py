@@ -40,7 +40,7 @@ def test_a_mended_event_counts_from_its_release_at_the_time_that_it_happened(wor
     world.send(sent, track("2", user="u"))
     world.at(LATER_US)
     mended = {**sent, "properties": {"amount": 12.5}}
-    assert release(world, 1, mended) == ReleaseAnswer(id=1, event_id="1", verdict="accepted", number=2)
+    assert release(world, 1, mended) == ReleaseAnswer(id=1, source_id="app", event_id="1", verdict="accepted", number=2)
     event = world.events()[-1]
     assert (event.event_id, event.measures) == ("1", {"amount": 1250})
     assert (event.received_at_us, event.effective_at_us, event.known_at_us) == (NOW_US, NOW_US, LATER_US)
@@ -56,13 +56,15 @@ def test_a_mended_event_counts_from_its_release_at_the_time_that_it_happened(wor
 def test_an_event_is_released_once_whoever_brings_the_good_copy(world: World) -> None:
     bad = track("1", user="u", timestamp="yesterday")
     world.send(bad)
-    accepted = ReleaseAnswer(id=1, event_id="1", verdict="accepted", number=1)
+    accepted = ReleaseAnswer(id=1, source_id="app", event_id="1", verdict="accepted", number=1)
     assert release(world, 1, track("1", user="u")) == accepted
     again = msgspec.structs.replace(accepted, already=True)
     assert release(world, 1, track("1", user="u")) == release(world, 1) == again
     world.send(track("2", user="u", timestamp="yesterday"))
     world.send(track("2", user="u"))
-    assert release(world, 2) == ReleaseAnswer(id=2, event_id="2", verdict="accepted", number=2, already=True)
+    assert release(world, 2) == ReleaseAnswer(
+        id=2, source_id="app", event_id="2", verdict="accepted", number=2, already=True
+    )
     assert [event.event_id for event in world.events()] == ["1", "2"]
     assert world.send(bad) == [0]
 
@@ -125,8 +127,8 @@ def test_a_file_of_an_earlier_version_gains_the_columns_and_releases_its_events(
                 (2, "app", "2", NOW_US, "unknown_type", "then it was", body, NOW_US)]  # fmt: skip
         file.executemany("INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     world = World(tmp_path)
-    assert release(world, 1) == ReleaseAnswer(id=1, event_id="1", verdict="accepted", number=1)
-    assert release(world, 2) == ReleaseAnswer(id=2, event_id="2", verdict="accepted", already=True)
+    assert release(world, 1) == ReleaseAnswer(id=1, source_id="app", event_id="1", verdict="accepted", number=1)
+    assert release(world, 2) == ReleaseAnswer(id=2, source_id="app", event_id="2", verdict="accepted", already=True)
 
 
 def test_what_is_still_wrong_stays_and_says_why(world: World) -> None:

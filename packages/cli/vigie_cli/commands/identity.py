@@ -24,7 +24,7 @@ def identity() -> None:
 @click.option("--customer", required=True, help="A user id, an anonymous id or a customer id.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def explain(data: Path, customer: str, as_json: bool) -> None:
-    """Show a customer's identities, and which event joined them by which rule."""
+    """Show a customer's identities, which event joined them by which rule, and what was refused and why."""
     from vigie_cli.connection import connect
     from vigie_cli.identity import explanation
     from vigie_cli.screen import Screen
@@ -56,7 +56,12 @@ def _show(screen: "Screen", found: "IdentityExplanation") -> None:
     from vigie_contracts.instants import format_instant
 
     names = [
-        (member.member_id, row.namespace, row.value, format_instant(row.linked_at_us))
+        (
+            member.member_id,
+            row.namespace,
+            f"{row.value} (shared)" if row.shared else row.value,
+            format_instant(row.linked_at_us),
+        )
         for member in found.members
         for row in member.identities
     ]
@@ -68,6 +73,13 @@ def _show(screen: "Screen", found: "IdentityExplanation") -> None:
             for m in found.merges
         ]
         screen.table(heads, rows, title="Merges")
+    if found.refused:
+        refused = [
+            (row.rule, " + ".join(row.members), str(row.times), format_instant(row.last_us), row.reason)
+            for row in found.refused
+        ]
+        title = "Refused, the latest" if found.refused_more else "Refused"
+        screen.table(("rule", "members", "times", "last", "why"), refused, title=title)
 
 
 def _event(merge: "MergeRow") -> str:

@@ -1,12 +1,17 @@
 """`vigie quarantine`: what could not be accepted, why, and its release."""
 
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from vigie_cli.options import data_option
+
+if TYPE_CHECKING:
+    from vigie_cli.connection import Connection
 
 
 @click.group()
@@ -70,20 +75,30 @@ def show(data: Path, number: int, sent: bool) -> None:
 
 @quarantine.command()
 @data_option
-@click.argument("numbers", type=click.IntRange(min=1), nargs=-1, required=True, metavar="ID...")
+@click.argument("numbers", type=click.IntRange(min=1), nargs=-1, metavar="[ID...]")
+@click.option("--source", help="Instead of IDs: all that wait of this source.")
+@click.option("--code", help="Instead of IDs: all that wait for this reason.")
 @click.option(
     "--mended",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file with the whole mended event as JSON, with its `type`; for one ID.",
 )
-def release(data: Path, numbers: tuple[int, ...], mended: Path | None) -> None:
+def release(data: Path, numbers: tuple[int, ...], source: str | None, code: str | None, mended: Path | None) -> None:
     """Check events again by today's catalogue, plan and rules, and take those that hold. Exit code 1 unless all do."""
     from vigie_cli.connection import connect
-    from vigie_cli.quarantine import released
 
-    if mended is not None and len(numbers) > 1:
+    if bool(numbers) == bool(source or code):
+        raise click.UsageError("give the IDs to release, or with --source and --code which of those that wait")
+    if mended is not None and len(numbers) != 1:
         raise click.UsageError("--mended is the text of one event; give one ID")
     system, body = connect(data), None if mended is None else mended.read_bytes()
+    refused = _release_each(system, numbers, body) if numbers else _release_all(system, source, code)
+    sys.exit(1 if refused else 0)
+
+
+def _release_each(system: "Connection", numbers: tuple[int, ...], body: bytes | None) -> int:
+    from vigie_cli.quarantine import released
+
     refused = 0
     for number in numbers:
         answer = released(system, number, body)
@@ -93,4 +108,22 @@ def release(data: Path, numbers: tuple[int, ...], mended: Path | None) -> None:
         else:
             refused += 1
             click.echo(f"{number}: still in quarantine ({answer.code}): {answer.reason}")
-    sys.exit(1 if refused else 0)
+    return refused
+
+
+def _release_all(system: "Connection", source: str | None, code: str | None) -> int:
+    """By reason what stays, with its newest as an example; how many stay."""
+    from vigie_cli.quarantine import released_again, waiting
+
+    accepted, stay = 0, Counter[str]()
+    examples: dict[str, str] = {}
+    for answer in released_again(system, waiting(system, source, code)):
+        if answer.verdict == "accepted":
+            accepted += 1
+        else:
+            stay[answer.code or ""] += 1
+            examples.setdefault(answer.code or "", f"{answer.id}: {answer.reason}")
+    click.echo(f"{accepted:,} accepted.")
+    for reason, count in stay.most_common():
+        click.echo(f"{count:,} still in quarantine ({reason}), such as {examples[reason]}")
+    return stay.total()
