@@ -208,6 +208,30 @@ def test_a_row_that_is_applied_while_it_serves_is_null_until_it_is_live(
     assert rows(data, "SELECT count(*) FROM tiles_next") == [(0,)]
 
 
+@pytest.mark.parametrize("failpoint", ["", "features.rebuild_before_commit:4", "features.rebuild_after_commit:4"])
+def test_damaged_tiles_are_made_whole_by_a_replay_that_a_kill_does_not_end(
+    failpoint: str, tmp_path: Path, undisturbed: tuple[Path, dict[str, list[tuple[Any, ...]]]]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(undisturbed[0], data)
+    with contextlib.closing(sqlite3.connect(data / "features.db")) as db, db:
+        db.execute("UPDATE tiles SET blob = substr(blob, 1, 20) WHERE member_id = 'm00'")
+    with FeaturesProcess(data, failpoint=failpoint) as process:
+        process.applied(COUNT)
+        with pytest.raises(AssertionError, match="a tile is cut short: rebuild the tiles with `vigie replay tiles`"):
+            process.post("/internal/read", customer_ids=["m00"], features=["login_count_30d"])
+        told = process.post("/internal/replay", projection="tiles")
+        assert (told["awaited"], told["until"]) == ([], COUNT)
+        if failpoint:
+            process.wait_killed()
+        else:
+            until("the replay", lambda: "next_features" not in process.get("/internal/status")["offsets"])
+    with FeaturesProcess(data) as process:
+        process.applied(COUNT)
+        until("the replay", lambda: "next_features" not in process.get("/internal/status")["offsets"])
+    assert state(data) == undisturbed[1]
+
+
 def test_tiles_that_cannot_be_read_are_folded_anew_and_everybody_is_hinted(
     tmp_path: Path, undisturbed: tuple[Path, dict[str, list[tuple[Any, ...]]]]
 ) -> None:

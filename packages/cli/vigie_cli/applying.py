@@ -1,4 +1,4 @@
-"""`vigie features apply`: registers the feature table in Feast and has the running system fold for what is new."""
+"""`vigie features apply` and `vigie replay tiles`: the running system folds the log for what is new, or for all."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 from vigie_contracts.errors import InvalidInput
 from vigie_contracts.features import FeatureTable
-from vigie_contracts.reads import ApplyAnswer, ApplyRequest, CatalogueAnswer, ModelsAnswer
+from vigie_contracts.reads import ApplyAnswer, ApplyRequest, ModelsAnswer, ReplayRequest
 
 from vigie_cli.connection import Connection
 
@@ -41,12 +41,23 @@ class Applying:
         finally:
             client.close()
 
+    def replay(self) -> ApplyAnswer:
+        """Have features fold all tiles anew."""
+        client = self._system.client("features")
+        try:
+            return client.post("/internal/replay", ReplayRequest(projection="tiles"), ApplyAnswer)
+        finally:
+            client.close()
+
     def wait(self, until: int, show: Callable[[str], None]) -> None:
-        """Until everything is live; `show` gets how far folding is."""
-        while self._get("features", "/internal/catalogue", CatalogueAnswer).awaited:
-            folded = self._get("features", "/internal/status", dict[str, Any])["offsets"].get("next_features", {})
-            show(f"Folding the log for what is new: {folded.get('0', until):,} of {until:,} records")
+        """Until the tiles that are folded have taken their place; `show` gets how far that is."""
+        while (folded := self._offsets().get("next_features")) is not None:
+            show(f"Folding the log: {folded.get('0', until):,} of {until:,} records")
             time.sleep(LOOK_SECONDS)
+
+    def _offsets(self) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = self._get("features", "/internal/status", dict[str, Any])["offsets"]
+        return found
 
     def _get(self, service: str, path: str, type_: Any) -> Any:
         client = self._system.client(service)

@@ -342,6 +342,12 @@ class ApplyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     until: int
 
 
+class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /internal/replay`: fold all tiles anew from the log; answered by an ApplyAnswer."""
+
+    projection: Literal["tiles"]
+
+
 class ParityFigure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /internal/parity`: what `vigie features parity` found: vectors compared, values that differed."""
 

@@ -6,7 +6,7 @@ from vigie_contracts.errors import InvalidInput
 from vigie_contracts.features import FeatureTable
 from vigie_contracts.reads import ApplyAnswer
 
-from vigie_features.folding import Folding
+from vigie_features.folding import Folding, awaited
 from vigie_features.store import Store
 
 
@@ -35,5 +35,11 @@ class Applying:
                     f"segment {key!r} names {', '.join(lost)}, which the table does not declare any more"
                 )
         with self._store.writing("features.apply_") as tx:
-            awaited = self._folding.aim(tx, table)
-            return ApplyAnswer(features=len(table.features), awaited=awaited, until=tx.applied())
+            keys = self._folding.aim(tx, table)
+            return ApplyAnswer(features=len(table.features), awaited=keys, until=tx.applied())
+
+    def replay(self) -> ApplyAnswer:
+        """Fold all tiles anew from the log; those that are there are served until then."""
+        with self._store.writing("features.apply_") as tx:
+            table = self._folding.replay(tx)
+            return ApplyAnswer(features=len(table.features), awaited=awaited(tx), until=tx.applied())

@@ -3,6 +3,8 @@
 The next tiles grow in a table of their own, a page of the log between two batches, until they hold all that the served
 ones hold; then they take their place in one transaction, and the table is live. A kill continues where it was.
 
+A replay folds for the live table itself, when its tiles are damaged.
+
 Tiles that this version cannot read (their form changed) are dropped at the start. Nothing is live then, and the process
 is not ready, until the log is folded again.
 """
@@ -24,6 +26,8 @@ from vigie_features.store import Snapshot, Store, Transaction
 TIME_ZONE, LAYOUT_HASH = "time_zone", "layout_hash"
 NEXT_FEATURES = "next_features"
 """Setting: the rows of the table that is being folded for."""
+NEXT_FOLDS = "next_folds"
+"""Setting: whether it needs tiles of its own; otherwise the served ones hold what it reads."""
 FAILPOINT = "features.rebuild_"
 _OLD_REFOLD = "rebuild_until"
 
@@ -64,29 +68,43 @@ class Folding:
 
     def aim(self, tx: Transaction, table: FeatureTable) -> list[str]:
         """Fold for this table from now on, unless it is live; the keys of its features that are not."""
-        rows = rows_of(table)
-        live = tx.setting(LIVE) or ""
-        if live == live_hash(Layout(table, self._time_zone)):
-            _forget_next(tx)
+        layout = Layout(table, self._time_zone)
+        live, under_way = tx.setting(LIVE) or "", tx.setting(NEXT_FEATURES) == rows_of(table)
+        if live == live_hash(layout):
+            if not under_way:  # a replay of the live table goes on
+                _forget_next(tx)
             return []
-        if tx.setting(NEXT_FEATURES) != rows:
-            _forget_next(tx)
-            tx.set(NEXT_FEATURES, rows)
-            tx.set(NEXT_APPLIED, "0")
+        if not under_way:
+            self._begin(tx, table, folds=not live or str(layout.hash) != tx.setting(LAYOUT_HASH))
             get(__name__).info("the feature table changed: what is new is folded from the log", until=tx.applied())
         return awaited(tx)
+
+    def replay(self, tx: Transaction) -> FeatureTable:
+        """Fold all tiles anew from the log, for the table that is folded for or live; that table."""
+        rows = tx.setting(NEXT_FEATURES) or tx.setting(FEATURES)
+        assert rows is not None
+        table = table_of(rows)
+        self._begin(tx, table, folds=True)
+        get(__name__).info("the tiles are folded anew from the log", until=tx.applied())
+        return table
+
+    def _begin(self, tx: Transaction, table: FeatureTable, *, folds: bool) -> None:
+        _forget_next(tx)
+        tx.set(NEXT_FEATURES, rows_of(table))
+        tx.set(NEXT_APPLIED, "0")
+        tx.set(NEXT_FOLDS, "yes" if folds else None)
 
     def step(self) -> bool:
         """One page, or the switch; False when there is nothing to fold for."""
         with self._store.snapshot() as snapshot:
             rows, held, applied = snapshot.setting(NEXT_FEATURES), next_applied(snapshot), snapshot.applied()
-            standing = snapshot.setting(LAYOUT_HASH)
+            folds = snapshot.setting(NEXT_FOLDS) is not None
         if rows is None:
             return False
         target = self._target
         if target is None or rows_of(target.table) != rows:
             target = self._target = Layout(table_of(rows), self._time_zone)
-        if held < applied and str(target.hash) != standing:
+        if folds and held < applied:
             entries = self._log.read({LANE: held}, min(self._page, applied - held))
             fold_next(self._store, target, entries, FAILPOINT)
         else:
@@ -109,7 +127,7 @@ def put_live(tx: Transaction, layout: Layout) -> bool:
     """Say that the tiles are this layout's, after putting the next ones in place when they are; whether some were live
     before."""
     were_live = bool(tx.setting(LIVE))
-    if tx.setting(NEXT_FEATURES) is not None and str(layout.hash) != tx.setting(LAYOUT_HASH):
+    if tx.setting(NEXT_FOLDS) is not None:
         tx.put_next_tiles()
     _forget_next(tx)
     tx.set(TIME_ZONE, layout.time_zone)
@@ -139,5 +157,5 @@ def awaited(snapshot: Snapshot) -> list[str]:
 
 def _forget_next(tx: Transaction) -> None:
     tx.clear_next_tiles()
-    tx.set(NEXT_FEATURES, None)
-    tx.set(NEXT_APPLIED, None)
+    for name in (NEXT_FEATURES, NEXT_APPLIED, NEXT_FOLDS):
+        tx.set(name, None)

@@ -14,6 +14,7 @@ from vigie_contracts.reads import (
     FeaturesStatus,
     MembershipsRequest,
     ParityFigure,
+    ReplayRequest,
     SegmentMembersRequest,
 )
 from vigie_contracts.segmentation import (
@@ -54,6 +55,7 @@ def internal_routes(
         _posted("/internal/holdings", Subject, now(lambda parts: parts.reading.holdings)),
         _posted("/internal/subject", Subject, now(lambda parts: parts.reading.subject)),
         _posted("/internal/apply", ApplyRequest, lambda _: applying.apply()),
+        _posted("/internal/replay", ReplayRequest, lambda _: applying.replay()),
         _posted("/internal/parity", ParityFigure, compared),
         _got("/internal/catalogue", lambda: generations.current.reading.catalogue()),
         _got("/internal/status", status),

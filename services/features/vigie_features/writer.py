@@ -31,8 +31,8 @@ class Writer:
         """Do what is next and wake the readers of the logs; False when nothing is left for now."""
         if not self._generations.is_live:
             return self._folding.step()
+        folded = self._folding.step()  # first: a damaged tile stops the consumer, and a replay makes it whole
         consumed = self._generations.current.consumer.step()
-        folded = self._folding.step()
         walked = self._generations.current.walking.step()
         swept_all = self._sweep()
         if consumed or walked or not swept_all:
