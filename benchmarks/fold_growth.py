@@ -22,7 +22,7 @@ if str(CHECKOUT) not in sys.path:  # loaded by path, from whatever directory
 
 from benchmarks import bank_events, floors, fold  # noqa: E402
 
-MEMBERS, CUSTOMERS, DAYS, BATCH, RUNS = (125_000, 250_000, 500_000, 1_000_000), 1_000, 60, 5_000, 5
+MEMBERS, CUSTOMERS, DAYS, BATCH, RUNS = (50_000, 100_000, 200_000, 400_000), 1_000, 60, 5_000, 5
 
 
 def run(runs: int = RUNS, members: tuple[int, ...] = MEMBERS, batch: int = BATCH) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import itertools
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ from vigie_contracts.reads import FeatureRow, FeaturesAnswer, FeaturesRequest, M
 from vigie_contracts.scores import ChurnDefinition, ChurnScore, decode_score
 from vigie_kit.files import replace_file
 from vigie_kit.sqlite_log import LANE, SqliteLogReader
+from vigie_tiles.schema import FEATURES_DB
 
 DEFINITION = "closure"
 MODEL = "vigie-churn-closure"
@@ -55,6 +57,7 @@ class Told:
     """What the walk-through found, kept as figures.json in the work folder."""
 
     imported: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
     parity: list[dict[str, Any]] = field(default_factory=list)
@@ -86,6 +89,7 @@ class Walk:
             with self.step("2. Import"):
                 self.import_files(vigie)
                 self.wait_for_archive(vigie)
+                self.weigh(vigie)
             with self.step("3. Train"):
                 self.train(vigie)
             with self.step("4. The gate"):
@@ -153,6 +157,17 @@ class Walk:
             until("everything is folded and archived", lambda: _caught_up(vigie), PATIENCE_SECONDS)
         counts = vigie.status("features")["counts"]
         self.screen.say(f"Folded and archived: {counts['customers']:,} students.")
+
+    def weigh(self, vigie: InstallationProcess) -> None:
+        """How many bytes the features service keeps of a student."""
+        where = f"{(vigie.connection.data / FEATURES_DB).as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(where, uri=True)) as db:
+            count, mean, most = db.execute(
+                "SELECT count(*), avg(length(blob)), max(length(blob)) FROM tiles"
+            ).fetchone()
+        features = len(FeatureTable.load(FEATURE_REPO).features)
+        self.told.state = {"members": count, "features": features, "mean_bytes": round(mean), "most_bytes": most}
+        self.screen.say(f"State of {count:,} members for {features} features: {mean:,.0f} B each, at most {most:,} B.")
 
     def train(self, vigie: InstallationProcess) -> None:
         """The study's landmarks, through the system's feature table and Feast, into the system's MLflow."""

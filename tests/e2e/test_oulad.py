@@ -58,6 +58,8 @@ def test_one_module_goes_from_files_to_students_at_risk_with_reasons(
     imported = figures["imported"]
     assert imported["refused"] == 0
     assert imported["tables"]["profiles"] == 748
+    assert figures["state"]["members"] >= 748
+    assert 32 < figures["state"]["mean_bytes"] <= figures["state"]["most_bytes"] < 3_000
     assert figures["training"]["leaks"]["replay_mismatches"] == 0
     assert compared(figures) == {
         "stored with scores": (figures["parity"][0]["students"], 0),
