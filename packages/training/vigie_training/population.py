@@ -60,7 +60,7 @@ def archive_views(archive: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if not any(kind == "events" for kind, _ in files):
         raise InvalidInput(f"{archive} holds no events yet; is `vigie up` running, and has anything been sent?")
     with duckdb.connect() as db:
-        db.execute("SET threads = 2")
+        db.execute("SET threads = 2; SET enable_progress_bar = false")
         for kind, columns in _COLUMNS.items():
             db.execute(_view(kind, columns, [archive / name for of, name in files if of == kind]))
         db.execute(

@@ -85,7 +85,7 @@ class Batch:
         self._labels_at_once = labels_at_once
         self._zone = _zone(time_zone)
         self._db = duckdb.connect()
-        self._db.execute(f"SET threads = {threads}; SET memory_limit = '{memory}'")
+        self._db.execute(f"SET threads = {threads}; SET memory_limit = '{memory}'; SET enable_progress_bar = false")
         self._db.execute("SET preserve_insertion_order = false")
         self.end, files = read_manifest(archive)
         self._load(
