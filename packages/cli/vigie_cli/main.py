@@ -21,6 +21,7 @@ COMMANDS = {
     "catalogue": "vigie_cli.commands.catalogue:catalogue",
     "features": "vigie_cli.commands.features:features",
     "segments": "vigie_cli.commands.segments:segments",
+    "churn": "vigie_cli.commands.churn:churn",
     "train": "vigie_cli.commands.models:train",
     "models": "vigie_cli.commands.models:models",
     "promote": "vigie_cli.commands.models:promote",

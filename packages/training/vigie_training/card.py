@@ -65,8 +65,8 @@ def _definition(study: Study) -> str:
             f" Offers: {', '.join(f'`{offer}`' for offer in study.offers)}."
         )
     return (
-        f"Definition `{study.definition}`: the outcome lies in [as-of + {study.gap_days} d,"
-        f" as-of + {study.gap_days + study.horizon_days} d)."
+        f"Definition `{study.definition}`, interval [as-of + {study.gap_days} d,"
+        f" as-of + {study.gap_days + study.horizon_days} d): {study.meaning}."
     )
 
 

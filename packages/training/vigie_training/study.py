@@ -50,6 +50,7 @@ class Study:
     floor_name: str
     floor: Floor
     exclusions: Mapping[str, int] = field(default_factory=dict)
+    meaning: str = ""
 
     @property
     def columns(self) -> list[str]:
