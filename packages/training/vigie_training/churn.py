@@ -36,7 +36,7 @@ def weekly_study(data: Path, feature_repo: Path, definition: ChurnDefinition, no
     used = split.train | split.calibrate | split.test
     exclusions = {
         "customers who deny analytics": population.denied,
-        "rows that the definition does not cover (lost already, or nothing to lose)": int((~found.eligible).sum()),
+        "rows that the definition does not cover": int((~found.eligible).sum()),
         "rows between the slices, whose label windows overlap (purge)": int((~used).sum()),
     }
     rows, split = rows.take(used), Split(split.train[used], split.calibrate[used], split.test[used])

@@ -91,6 +91,7 @@ def compose(settings: Settings) -> Starlette:
         _notify(Notifier(run_dir, SCORES_LOG), Notifier(run_dir, SEGMENTS_LOG)),
         batch=settings.scoring_batch,
         threshold=settings.scoring_update_threshold,
+        restored=lambda: champions.restored,
     )
     scoring = Scoring(
         store=store,

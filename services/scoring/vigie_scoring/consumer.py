@@ -113,6 +113,7 @@ class Consumer:
         *,
         batch: int = 256,
         threshold: float = 0.05,
+        restored: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._logs = logs_
@@ -129,6 +130,7 @@ class Consumer:
         self._notify = notify
         self._batch = batch
         self._threshold = threshold
+        self._restored = restored
         self._scrub_due = True
         self._trails = trail_readers(definitions)
         with store.transaction() as tx:
@@ -226,9 +228,10 @@ class Consumer:
         now_us = self._now_us()
         for definition in self._definitions:
             standing = tx.standing(withdrawn, definition.key)
+            told = withdrawn if definition.primary else list(standing)
             assessed = [
                 recorded(unavailable(c, definition.key, "CONSENT_WITHDRAWN", now_us), standing.get(c), self._threshold)
-                for c in withdrawn
+                for c in told
             ]
             self._save_scores(tx, assessed, standing)
         tx.withdraw_work(withdrawn)
@@ -314,6 +317,8 @@ class Consumer:
     # ---- one pass
 
     def _score(self) -> bool:
+        if not self._restored():  # else what stands would end for want of a model that is only being loaded
+            return False
         with self._store.reading() as snapshot:
             work = self._take(snapshot)
         if work.is_empty:

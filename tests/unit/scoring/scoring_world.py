@@ -86,6 +86,7 @@ class World:
         self.applied = 0
         self.values: dict[str, tuple[int | None, ...]] = {}
         self.serving = Serving()
+        self.restored = True
         self.events = _Log(data / "ingest.db", "events")
         self.changes = _Log(data / "features.db", "changes")
         self.feature_segments = _Log(data / "features.db", "segments")
@@ -111,6 +112,7 @@ class World:
             self.lag,
             lambda: None,
             batch=self.batch,
+            restored=lambda: self.restored,
         )
         return self.consumer
 

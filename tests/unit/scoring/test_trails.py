@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vigie_contracts.events import Event, MapChanged, MapMove
 from vigie_contracts.instants import DAY_US, HOUR_US
 from vigie_contracts.scores import Attrition, ChurnDefinition
+from vigie_scoring.champions import Serving
 from vigie_scoring.domain import NO_TRAIL, CustomerFacts, ineligible
 from vigie_scoring.store import Store
 from vigie_scoring.trails import TrailReader
@@ -164,6 +165,30 @@ def test_scores_end_where_a_model_is_taken_back(world: World) -> None:
     world.run()
     assert said(world, INACTIVITY) == ["a score", "a MODEL_UNAVAILABLE"]
     assert said(world, CLOSURE) == ["a score", "a score"]
+
+
+def test_no_score_ends_while_the_models_that_served_before_a_start_are_loaded(world: World) -> None:
+    world.known("a", SAFE)
+    world.run()
+    world.store.close()
+    loaded, world.serving, world.restored = world.serving, Serving(), False
+    world.start()
+    world.changed("a", world.event("a"))
+    world.run()
+    assert said(world, CLOSURE) == ["a score"]
+    world.serving, world.restored = loaded, True
+    world.run()
+    assert said(world, CLOSURE) == ["a score", "a score"]
+
+
+def test_who_withdraws_consent_hears_it_of_what_was_said_only(world: World) -> None:
+    world.champion(definition=INACTIVITY)
+    world.known("a", SAFE)
+    world.run()
+    world.consent("a", "profiling", "denied")
+    world.run()
+    assert said(world, INACTIVITY) == ["a score", "a CONSENT_WITHDRAWN"]
+    assert said(world, ATTRITION) == []
 
 
 told = st.lists(
