@@ -1,6 +1,7 @@
 """The study of a churn definition: weekly snapshots split by time, or landmarks that a study fixes itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from vigie_contracts.scores import ChurnDefinition
 
 from vigie_training import splits
 from vigie_training.fates import fates
-from vigie_training.population import archive_views, denying, read_population
+from vigie_training.population import NEVER, archive_views, denying, read_population
 from vigie_training.snapshots import LabelledRows, from_table, label_span_us, weekly
 from vigie_training.splits import Split
 from vigie_training.study import Study, recency_only
@@ -28,6 +29,8 @@ def weekly_study(data: Path, feature_repo: Path, definition: ChurnDefinition, no
         snapshots = weekly(population, definition, now_us)
         found = fates(db, definition, snapshots)
     rows = snapshots.labelled(found.lost, found.eligible)
+    if definition.kind == "closure":
+        rows = replace(rows, lost_at_us=snapshots.outcome_us[found.eligible])
     if not len(rows):
         raise InvalidInput(
             f"nobody is eligible for {definition.key!r}; `vigie churn preview {definition.key}` says more"
@@ -50,6 +53,10 @@ def landmark_study(
     rows, test = from_table(table)
     with archive_views(data / "archive") as db:
         denied = denying(db, "analytics")
+        population = read_population(db, outcome=definition.outcome, min_history_days=definition.min_history_days)
+    if definition.kind == "closure":
+        left = dict(zip(population.customer_ids, population.outcome_us.tolist(), strict=True))
+        rows = replace(rows, lost_at_us=np.array([left.get(one, NEVER) for one in rows.customer_ids], dtype=np.int64))
     kept = np.array([customer_id not in denied for customer_id in rows.customer_ids], dtype=bool)
     rows, test = rows.take(kept), test[kept]
     split = Split(train=~test, calibrate=~test, test=test)

@@ -26,12 +26,16 @@ Labels = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """n rows of a training set: who, when, and what happened. `offers` is empty but for propensity."""
+    """n rows of a training set: who, when, and what happened. `offers` is empty but for propensity.
+
+    `lost_at_us`: when each row's customer ends the relationship, whenever that is (NEVER); null where none is known.
+    """
 
     customer_ids: Ids
     as_of_us: Instants
     labels: Labels
     offers: Ids | None = None
+    lost_at_us: Instants | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,12 +43,14 @@ class LabelledRows:
     def take(self, mask: Mask | Instants) -> Self:
         """The rows of a mask, or at places."""
         offers = None if self.offers is None else self.offers[mask]
+        lost_at_us = None if self.lost_at_us is None else self.lost_at_us[mask]
         return replace(
             self,
             customer_ids=self.customer_ids[mask],
             as_of_us=self.as_of_us[mask],
             labels=self.labels[mask],
             offers=offers,
+            lost_at_us=lost_at_us,
         )
 
     @property
