@@ -319,6 +319,8 @@ class Consumer:
     def _score(self) -> bool:
         if not self._restored():  # else what stands would end for want of a model that is only being loaded
             return False
+        if self._definitions[0].key in self._behind():
+            return False
         with self._store.reading() as snapshot:
             work = self._take(snapshot)
         if work.is_empty:
@@ -362,15 +364,20 @@ class Consumer:
     def _served(self, snapshot: Snapshot, serving: Serving) -> Served:
         """The primary definition, and those that have a model, or had one whose scores must end.
 
-        A model is null while the definition's trail is behind: who is eligible is not known yet.
+        Not those whose trail is behind: who is eligible is not known yet, and what stands goes on standing.
         """
-        behind = {reader.definition.key for reader in self._trails if self._is_behind(reader)}
+        behind = self._behind()
         found: Served = []
         for definition in self._definitions:
             champion = serving.champion(definition.model_name)
-            if definition.primary or champion or snapshot.rescoring(definition.model_name).version is not None:
-                found.append((definition, None if definition.key in behind else champion))
+            served = champion or snapshot.rescoring(definition.model_name).version is not None
+            if definition.primary or (served and definition.key not in behind):
+                found.append((definition, champion))
         return found
+
+    def _behind(self) -> set[str]:
+        """Definitions whose trail has not seen all that was tailed."""
+        return {reader.definition.key for reader in self._trails if self._is_behind(reader)}
 
     def _trails_of(
         self, snapshot: Snapshot, definition: ChurnDefinition, customer_ids: Sequence[str]

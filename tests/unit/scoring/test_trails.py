@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vigie_contracts.events import Event, MapChanged, MapMove
 from vigie_contracts.instants import DAY_US, HOUR_US
 from vigie_contracts.scores import Attrition, ChurnDefinition
+from vigie_scoring import consumer
 from vigie_scoring.champions import Serving
 from vigie_scoring.domain import NO_TRAIL, CustomerFacts, ineligible
 from vigie_scoring.store import Store
@@ -125,7 +126,10 @@ def test_members_of_a_customer_share_acts_and_amounts(world: World) -> None:
     assert said(world, ATTRITION, "one")[-1:] == ["one score"]
 
 
-def test_a_definition_that_is_declared_later_reads_the_log_again_before_it_is_served(tmp_path: Path) -> None:
+def test_a_definition_that_is_declared_later_reads_the_log_again_before_it_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "EVENTS_PAGE", 1)
     world = World(tmp_path)
     world.champion()
     for who in ("busy", "silent"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vigie_contracts.events import Event
 from vigie_contracts.instants import DAY_US
 from vigie_contracts.scores import Amount, Attrition, BandEdges, ChurnDefinition
 from vigie_training.fates import fates, returns
@@ -206,6 +207,55 @@ def drained(done: list[Deed], churn: ChurnDefinition, who: str, as_of: int) -> F
 
 def instants(rows: Snapshots) -> list[tuple[str, int]]:
     return list(zip(rows.customer_ids.tolist(), rows.as_of_us.tolist(), strict=True))
+
+
+def at(who: str, at_us: int, amount: int = 0) -> Event:
+    name = "salary.received" if amount else "app.logged_in"
+    return msgspec.structs.replace(act(who, name, at_us), measures={"amount": amount})
+
+
+def one_row(events: list[Event], churn: ChurnDefinition) -> tuple[bool, bool]:
+    """(eligible, lost) of customer a at AS_OF."""
+    row = Snapshots(np.array(["a"], dtype=object), np.array([AS_OF]), np.array([NEVER]))
+    with event_tables(events) as db:
+        found = fates(db, churn, row)
+    return bool(found.eligible[0]), bool(found.lost[0])
+
+
+OPENS, CLOSES = AS_OF + 3 * DAY_US, AS_OF + 13 * DAY_US
+
+
+@pytest.mark.parametrize(
+    ("at_us", "fate"),
+    [
+        (AS_OF - 10 * DAY_US - 1, (False, False)),
+        (AS_OF - 10 * DAY_US, (True, True)),
+        (AS_OF - 1, (True, True)),
+        (AS_OF, (False, False)),
+    ],
+)
+def test_an_act_makes_eligible_from_a_horizon_before_as_of_until_just_before_it(
+    at_us: int, fate: tuple[bool, bool]
+) -> None:
+    assert one_row([at("a", at_us)], definition("inactivity", 3, 10)) == fate
+
+
+@pytest.mark.parametrize(("at_us", "lost"), [(OPENS - 1, True), (OPENS, False), (CLOSES - 1, False), (CLOSES, True)])
+def test_the_label_interval_is_closed_on_the_left_and_open_on_the_right(at_us: int, lost: bool) -> None:
+    before = AS_OF - DAY_US
+    assert one_row([at("a", before), at("a", at_us)], definition("inactivity", 3, 10)) == (True, lost)
+    paid = [at("a", before, 50), at("a", at_us, 50)]
+    assert one_row(paid, definition("balance_attrition", 3, 10, 1)) == (True, lost)
+
+
+@pytest.mark.parametrize(
+    ("at_us", "eligible"),
+    [(AS_OF - 20 * DAY_US - 1, False), (AS_OF - 20 * DAY_US, True), (AS_OF - 10 * DAY_US - 1, True)],
+)
+def test_a_period_before_as_of_begins_where_the_one_before_ends(at_us: int, eligible: bool) -> None:
+    """Of two periods, the median of 20 and the other one's 0 is worth 10, that of 0 and 0 nothing."""
+    churn = definition("balance_attrition", 3, 10, 2, least=20)
+    assert one_row([at("a", AS_OF - DAY_US, 20), at("a", at_us, 20)], churn) == (eligible, eligible)
 
 
 def test_what_the_institution_does_keeps_nobody_alive_and_the_catalogue_says_which_that_is(tmp_path: Path) -> None:
