@@ -2,6 +2,8 @@
 
 import os
 import random
+import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from vigie_training import main
 from vigie_training.calibration import calibrate
 from vigie_training.failpoints import FAILPOINTS
 from vigie_training.main import TrainedRun
+from vigie_training.preview import preview
 from vigie_training.promotion import Promoter
 from vigie_training.registry import Registry
 from vigie_training.store import Ledger
@@ -51,11 +54,10 @@ class Lab:
         return main.train(
             kind,  # type: ignore[arg-type]
             data=self.data,
-            feature_repo=FEATURE_REPO,
             mlflow_uri=self.uri,
             clock=self.clock,
             progress=self.said.append,
-            **more,  # type: ignore[arg-type]
+            **{"feature_repo": FEATURE_REPO, **more},  # type: ignore[arg-type]
         )
 
     def promote(self, name: str, **more: str) -> main.GateReport:
@@ -279,6 +281,39 @@ def test_landmarks_of_a_study_are_split_by_cohort_and_said_so(lab: Lab) -> None:
     assert "Cohort split" in card
 
 
+def test_another_definition_has_its_own_model_and_what_a_preview_counts_is_what_is_trained_on(
+    lab: Lab, tmp_path: Path
+) -> None:
+    repo = tmp_path / "repo"
+    shutil.copytree(FEATURE_REPO, repo)
+    file = repo / "churn" / "inactivity.toml"
+    shorter = re.sub(r"(?m)^(gap|horizon|min_history)_days = .*", r"\1_days = 14", file.read_text())
+    file.write_text(shorter)
+    run = lab.train("churn", definition="inactivity", feature_repo=repo)
+    assert run.model_name == "vigie-churn-inactivity"
+    told = preview(lab.data, repo, "inactivity", lab.clock.now_us(), [7, 60])
+    lines = {line.horizon_days: line for line in told.horizons}
+    assert {7, 14, 60} <= set(lines)
+    own = lines[14]
+    assert (own.configured, own.problem) == (True, None)
+    assert own.active + own.lost == own.eligible < own.rows
+    params = lab.client.get_run(run.run_id).data.params
+    assert int(params["excluded: rows that the definition does not cover"]) == (own.rows - own.eligible)
+    (purged,) = (int(value) for name, value in params.items() if name.startswith("excluded: rows between the slices"))
+    assert sum(part.rows for part in run.slices) + purged == own.eligible
+    assert sum(part.positives for part in run.slices) <= own.lost
+    assert "no training" not in (lines[7].problem or "")
+    assert "three slices" in (lines[60].problem or "") or "no label is mature" in (lines[60].problem or "")
+    card = Path(lab.client.download_artifacts(run.run_id, "model_card.md", str(tmp_path))).read_text()
+    assert "no act in the interval" in card
+    loaded = load_model(lab.artifacts(run, tmp_path / "model"), run.model_name, run.version, FeatureTable.load(repo))
+    assert (loaded.document.definition, loaded.document.horizon_days) == ("inactivity", 14)
+    report = lab.promote(run.model_name, override="a test wants a model, not a good one")
+    assert (report.model_name, report.promoted) == (run.model_name, True)
+    with pytest.raises(NotFound, match="no churn definition 'nosuch'"):
+        preview(lab.data, repo, "nosuch", lab.clock.now_us())
+
+
 def test_a_planted_leak_is_refused(lab: Lab, tmp_path: Path) -> None:
     records = made_up_bank(customers=CUSTOMERS, days=DAYS, leak=True)
     clock = data_directory(tmp_path, records, days=DAYS)
@@ -296,7 +331,7 @@ def test_what_is_missing_is_said_in_words(lab: Lab, tmp_path: Path, monkeypatch:
     with pytest.raises(NotFound, match="no version 99"):
         lab.promote(CHURN, version="99")
     with pytest.raises(NotFound, match="alias challenger"):
-        lab.promote("vigie-churn-inactivity")
+        lab.promote("vigie-churn-balance-attrition")
     with pytest.raises(InvalidInput, match="needs a reason"):
         lab.promote(CHURN, override=" ")
     with pytest.raises(InvalidInput, match="holds no events yet"):

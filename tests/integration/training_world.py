@@ -1,9 +1,11 @@
 """Histories written straight into a data directory's archive, for tests of training: acts at will, a small bank."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import duckdb
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,6 +77,29 @@ def write_archive(data: Path, records: Iterable[LogRecord]) -> None:
             files.append(ArchiveFile(name=f"{kind}.parquet", kind=kind, first=1, last=len(entries), rows=len(rows)))
     manifest = Manifest(end={0: len(entries)}, files=files)
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+
+
+@contextmanager
+def event_tables(
+    events: Iterable[Event], customers: Mapping[str, str] | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """`events` and `customer_of` (`customers`: member -> customer) as an archive has them, without files."""
+    with duckdb.connect() as db:
+        db.execute(
+            "CREATE TABLE events (member_id VARCHAR, source_id VARCHAR, event_id VARCHAR, name VARCHAR,"
+            " catalogued BOOLEAN, known_at_us BIGINT, effective_at_us BIGINT, properties VARCHAR,"
+            " measures MAP(VARCHAR, BIGINT))"
+        )
+        db.execute("CREATE TABLE customer_of (member_id VARCHAR, customer_id VARCHAR)")
+        for pair in (customers or {}).items():
+            db.execute("INSERT INTO customer_of VALUES (?, ?)", pair)
+        entries = [Entry(Position(0, number), encode_record(event)) for number, event in enumerate(events, start=1)]
+        if entries:
+            arrived = pa.Table.from_pylist(rows_by_kind(entries)["events"], schema=SCHEMAS["events"])
+            db.register("arrived", arrived)
+            names = [row[0] for row in db.execute("DESCRIBE events").fetchall()]
+            db.execute(f"INSERT INTO events SELECT {', '.join(names)} FROM arrived")
+        yield db
 
 
 def data_directory(data: Path, records: Iterable[LogRecord], *, days: int) -> Clock:

@@ -22,6 +22,7 @@ COMMANDS = {
     "features": "vigie_cli.commands.features:features",
     "segments": "vigie_cli.commands.segments:segments",
     "replay": "vigie_cli.commands.replay:replay",
+    "churn": "vigie_cli.commands.churn:churn",
     "train": "vigie_cli.commands.models:train",
     "models": "vigie_cli.commands.models:models",
     "promote": "vigie_cli.commands.models:promote",

@@ -3,6 +3,7 @@
 `feature_repo/catalogue.toml` declares it. An unknown name is accepted and stored as uncatalogued, never dropped.
 """
 
+from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -90,6 +91,24 @@ class Catalogue:
         """Sorted names of a category; `customer` stands for every name that a customer initiates."""
         rows = self.micro_conversions.values()
         return tuple(sorted(row.name for row in rows if row.category == category or row.initiated_by == category))
+
+    def expand(self, events: Sequence[str], where: str) -> tuple[str, ...]:
+        """Names of micro-conversions with each `@category` in the place of its names, sorted and once.
+
+        InvalidInput, beginning with `where`, names what is not in the catalogue.
+        """
+        names: set[str] = set()
+        for event in events:
+            found = self.names_in(event[1:]) if event.startswith("@") else (event,)
+            if not found or any(name not in self.micro_conversions for name in found):
+                raise InvalidInput(f"{where}: {event!r} is not in the catalogue")
+            names.update(found)
+        return tuple(sorted(names))
+
+    def is_measured(self, names: Sequence[str], value_property: str) -> bool:
+        """Whether the property is a declared number of all these micro-conversions."""
+        specs = [self.micro_conversions[name].properties.get(value_property) for name in names]
+        return all(spec is not None and spec.measured for spec in specs)
 
     def measures(self, name: str, properties: dict[str, Any]) -> dict[str, int]:
         """Scaled integers of the declared numeric properties that are present; InvalidInput for no number."""

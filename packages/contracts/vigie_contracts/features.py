@@ -133,17 +133,6 @@ def feature_spec_hash(features: Sequence[FeatureSpec]) -> str:
     return hashlib.sha256(msgspec.json.encode(pairs)).hexdigest()[:16]
 
 
-def _expand(events: Sequence[str], catalogue: Catalogue, where: str) -> tuple[str, ...]:
-    names: set[str] = set()
-    for event in events:
-        found = catalogue.names_in(event[1:]) if event.startswith("@") else (event,)
-        unknown = [name for name in found if name not in catalogue.micro_conversions]
-        if unknown or not found:
-            raise InvalidInput(f"{where}: {event!r} is not in the catalogue")
-        names.update(found)
-    return tuple(sorted(names))
-
-
 def _checked(row: FeatureSpec, catalogue: Catalogue, path: Path) -> FeatureSpec:
     where = f"{path}: feature {row.name!r}"
     _check_window(row, where)
@@ -160,12 +149,12 @@ def _checked(row: FeatureSpec, catalogue: Catalogue, path: Path) -> FeatureSpec:
     if row.cap < 1 or any(part.cap < 1 or part.weight < 0 for part in row.components):
         raise InvalidInput(f"{where}: caps must be positive and weights not negative")
     components = tuple(
-        msgspec.structs.replace(part, events=_expand(part.events, catalogue, where)) for part in row.components
+        msgspec.structs.replace(part, events=catalogue.expand(part.events, where)) for part in row.components
     )
     return msgspec.structs.replace(
         row,
-        events=_expand(row.events, catalogue, where),
-        denominator=_expand(row.denominator, catalogue, where),
+        events=catalogue.expand(row.events, where),
+        denominator=catalogue.expand(row.denominator, where),
         components=components,
     )
 
@@ -181,9 +170,7 @@ def _check_window(row: FeatureSpec, where: str) -> None:
 
 
 def _is_measured(row: FeatureSpec, catalogue: Catalogue) -> bool:
-    names = _expand(row.events, catalogue, row.name)
-    specs = [catalogue.micro_conversions[name].properties.get(row.value_property or "") for name in names]
-    return all(spec is not None and spec.measured for spec in specs)
+    return catalogue.is_measured(catalogue.expand(row.events, row.name), row.value_property or "")
 
 
 def _check_attribute(row: FeatureSpec, catalogue: Catalogue, where: str) -> None:

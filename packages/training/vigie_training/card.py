@@ -21,6 +21,14 @@ _NAMES = {
     "ece_noise_floor": "ECE of perfect probabilities on as many rows",
     "lift_5": "Lift at 5 %",
     "lift_10": "Lift at 10 %",
+    "alerted_10": "Customers with an alert, at 10 % alerts a week",
+    "warned_10": "Losses with an alert before, at 10 %",
+    "lead_days_10": "Median days from the first alert to the loss, at 10 %",
+    "warned_30_days_10": "Losses with an alert 30 days before, at 10 %",
+    "alerted_20": "Customers with an alert, at 20 % alerts a week",
+    "warned_20": "Losses with an alert before, at 20 %",
+    "lead_days_20": "Median days from the first alert to the loss, at 20 %",
+    "warned_30_days_20": "Losses with an alert 30 days before, at 20 %",
 }
 _PURPOSE = {
     "churn": (
@@ -65,8 +73,8 @@ def _definition(study: Study) -> str:
             f" Offers: {', '.join(f'`{offer}`' for offer in study.offers)}."
         )
     return (
-        f"Definition `{study.definition}`: the outcome lies in [as-of + {study.gap_days} d,"
-        f" as-of + {study.gap_days + study.horizon_days} d)."
+        f"Definition `{study.definition}`, interval [as-of + {study.gap_days} d,"
+        f" as-of + {study.gap_days + study.horizon_days} d): {study.meaning}."
     )
 
 
@@ -91,7 +99,7 @@ def _data(study: Study, evidence: Evidence) -> str:
 
 def _figures(model: Mapping[str, Estimate], floor: Mapping[str, Estimate], floor_name: str) -> str:
     lines = [f"| | model | {floor_name} |", "|---|---|---|"]
-    lines += [f"| {_NAMES[name]} | {model[name].text()} | {floor[name].text()} |" for name in _NAMES]
+    lines += [f"| {_NAMES[name]} | {model[name].text()} | {floor[name].text()} |" for name in _NAMES if name in model]
     return "\n".join(lines)
 
 

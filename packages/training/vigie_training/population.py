@@ -23,15 +23,37 @@ Ids = NDArray[np.object_]
 NEVER = np.iinfo(np.int64).max
 
 _COLUMNS = {
-    "events": (
-        "lane INTEGER, number BIGINT, member_id VARCHAR, source_id VARCHAR, event_id VARCHAR, name VARCHAR,"
-        " catalogued BOOLEAN, known_at_us BIGINT, effective_at_us BIGINT, properties VARCHAR"
-    ),
-    "map": "lane INTEGER, number BIGINT, member_id VARCHAR, to_customer_id VARCHAR, known_at_us BIGINT",
-    "consent": (
-        "lane INTEGER, number BIGINT, member_id VARCHAR, purpose VARCHAR, state VARCHAR, effective_at_us BIGINT,"
-        " known_at_us BIGINT, source_id VARCHAR, event_id VARCHAR"
-    ),
+    "events": {
+        "lane": "INTEGER",
+        "number": "BIGINT",
+        "member_id": "VARCHAR",
+        "source_id": "VARCHAR",
+        "event_id": "VARCHAR",
+        "name": "VARCHAR",
+        "catalogued": "BOOLEAN",
+        "known_at_us": "BIGINT",
+        "effective_at_us": "BIGINT",
+        "properties": "VARCHAR",
+        "measures": "MAP(VARCHAR, BIGINT)",
+    },
+    "map": {
+        "lane": "INTEGER",
+        "number": "BIGINT",
+        "member_id": "VARCHAR",
+        "to_customer_id": "VARCHAR",
+        "known_at_us": "BIGINT",
+    },
+    "consent": {
+        "lane": "INTEGER",
+        "number": "BIGINT",
+        "member_id": "VARCHAR",
+        "purpose": "VARCHAR",
+        "state": "VARCHAR",
+        "effective_at_us": "BIGINT",
+        "known_at_us": "BIGINT",
+        "source_id": "VARCHAR",
+        "event_id": "VARCHAR",
+    },
 }
 
 
@@ -58,7 +80,7 @@ def archive_views(archive: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with views `events`, `map`, `consent` and the table `customer_of` (member_id, customer_id), now."""
     _, files = read_manifest(archive)
     if not any(kind == "events" for kind, _ in files):
-        raise InvalidInput(f"{archive} holds no events yet; is `vigie up` running, and has anything been sent?")
+        raise InvalidInput(f"{archive} holds no events yet; send some, or `vigie import` or `vigie simulate` a history")
     with duckdb.connect() as db:
         db.execute("SET threads = 2; SET enable_progress_bar = false")
         for kind, columns in _COLUMNS.items():
@@ -107,6 +129,11 @@ def denying(db: duckdb.DuckDBPyConnection, purpose: str) -> frozenset[str]:
     return frozenset(row[0] for row in rows)
 
 
+def text(value: str) -> str:
+    """A string as an SQL literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def strings(column: pa.ChunkedArray) -> Ids:
     """A string column as an array of Python strings."""
     return np.array(column.to_pylist(), dtype=object)
@@ -117,13 +144,12 @@ def week_of(instants: Instants) -> Instants:
     return (instants - MONDAY_US) // WEEK_US
 
 
-def _view(kind: str, columns: str, files: list[Path]) -> str:
+def _view(kind: str, columns: dict[str, str], files: list[Path]) -> str:
     if not files:
-        empty = ", ".join(f"NULL::{part.split()[1]} AS {part.split()[0]}" for part in columns.split(", "))
+        empty = ", ".join(f"NULL::{of} AS {name}" for name, of in columns.items())
         return f"CREATE VIEW {kind} AS SELECT {empty} WHERE false"
-    names = ", ".join(part.split()[0] for part in columns.split(", "))
-    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
-    return f"CREATE VIEW {kind} AS SELECT {names} FROM read_parquet([{listed}])"
+    listed = ", ".join(text(str(path)) for path in files)
+    return f"CREATE VIEW {kind} AS SELECT {', '.join(columns)} FROM read_parquet([{listed}])"
 
 
 def _observed(db: duckdb.DuckDBPyConnection) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Rows of a churn training set: (customer, as-of) once a week at an instant of the week that a hash picks, with labels.
+"""Rows of a churn training set: (customer, as-of) once a week at an instant of the week that a hash picks.
 
 Serving reads at any instant; a fixed midnight would always see the same weekday and the shortest windows.
 """
@@ -14,7 +14,7 @@ from vigie_contracts.errors import InvalidInput
 from vigie_contracts.instants import DAY_US, SECOND_US, format_instant
 from vigie_contracts.scores import ChurnDefinition
 
-from vigie_training.population import MONDAY_US, NEVER, WEEK_US, Ids, Instants, Population, strings, week_of
+from vigie_training.population import MONDAY_US, WEEK_US, Ids, Instants, Population, strings, week_of
 
 SECONDS_A_WEEK = 604_800
 MOST_WEEKS = 52
@@ -26,12 +26,16 @@ Labels = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """n rows of a training set: who, when, and what happened. `offers` is empty but for propensity."""
+    """n rows of a training set: who, when, and what happened. `offers` is empty but for propensity.
+
+    `lost_at_us`: when each row's customer ends the relationship, whenever that is (NEVER); null where none is known.
+    """
 
     customer_ids: Ids
     as_of_us: Instants
     labels: Labels
     offers: Ids | None = None
+    lost_at_us: Instants | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,12 +43,14 @@ class LabelledRows:
     def take(self, mask: Mask | Instants) -> Self:
         """The rows of a mask, or at places."""
         offers = None if self.offers is None else self.offers[mask]
+        lost_at_us = None if self.lost_at_us is None else self.lost_at_us[mask]
         return replace(
             self,
             customer_ids=self.customer_ids[mask],
             as_of_us=self.as_of_us[mask],
             labels=self.labels[mask],
             offers=offers,
+            lost_at_us=lost_at_us,
         )
 
     @property
@@ -58,10 +64,26 @@ class LabelledRows:
         return np.unique(self.customer_ids.astype(str), return_inverse=True)[1].astype(np.int64)
 
 
-def weekly(population: Population, definition: ChurnDefinition, now_us: int) -> LabelledRows:
-    """All mature rows, ordered by (as-of, customer): eligible then, not left yet, label window closed by `now_us`.
+@dataclass(frozen=True)
+class Snapshots:
+    """n rows before anything is known of what became of them: who, when, and when the relationship ended (or NEVER)."""
 
-    The label is 1 when the outcome lies in [as_of + gap, as_of + gap + horizon). InvalidInput when there is no row.
+    customer_ids: Ids
+    as_of_us: Instants
+    outcome_us: Instants
+
+    def __len__(self) -> int:
+        return len(self.as_of_us)
+
+    def labelled(self, lost: Mask, eligible: Mask) -> LabelledRows:
+        """The eligible rows with label 1 where lost."""
+        return LabelledRows(self.customer_ids, self.as_of_us, lost.astype(np.int8)).take(eligible)
+
+
+def weekly(population: Population, definition: ChurnDefinition, now_us: int) -> Snapshots:
+    """All rows whose label is mature, ordered by (as-of, customer): long enough known, not left, window closed by then.
+
+    Who of them is eligible and what became of them is told by `fates`. InvalidInput when there is no row.
     """
     first_us = population.observed_from_us + definition.min_history_days * DAY_US
     last_us = min(now_us, population.observed_until_us) - label_span_us(definition)
@@ -79,21 +101,9 @@ def weekly(population: Population, definition: ChurnDefinition, now_us: int) -> 
     eligible_from, outcome = population.eligible_from_us[sampled][:, None], population.outcome_us[sampled][:, None]
     kept = (as_of >= first_us) & (as_of <= last_us) & (as_of >= eligible_from) & (outcome >= as_of)
     who, when = np.nonzero(kept)
-    instants = as_of[who, when]
-    rows = LabelledRows(
-        customer_ids=population.customer_ids[sampled][who],
-        as_of_us=instants,
-        labels=labels(instants, outcome[who, 0], definition),
-    )
-    return rows.take(np.lexsort((rows.customer_ids.astype(str), instants)))
-
-
-def labels(as_of_us: Instants, outcome_us: Instants, definition: ChurnDefinition) -> Labels:
-    """1 where the outcome lies in [as_of + gap, as_of + gap + horizon)."""
-    opens = as_of_us + definition.gap_days * DAY_US
-    within = (outcome_us != NEVER) & (outcome_us >= opens) & (outcome_us < opens + definition.horizon_days * DAY_US)
-    found: Labels = within.astype(np.int8)
-    return found
+    customer_ids, instants = population.customer_ids[sampled][who], as_of[who, when]
+    order = np.lexsort((customer_ids.astype(str), instants))
+    return Snapshots(customer_ids[order], instants[order], outcome[who, 0][order])
 
 
 def label_span_us(definition: ChurnDefinition) -> int:

@@ -7,11 +7,13 @@ from typing import Literal
 
 import numpy as np
 from vigie_contracts.features import FeatureSpec, FeatureTable, feature_spec_hash
+from vigie_contracts.instants import DAY_US
 from vigie_contracts.models import GoldenRow, ModelDocument
 
 from vigie_training import leak
 from vigie_training.bootstrap import Estimate, evaluate
 from vigie_training.evidence import SHALLOW_TREES, Evidence, LeakReport, TestSlice
+from vigie_training.lead import lead_times
 from vigie_training.metrics import Floats
 from vigie_training.snapshots import LabelledRows, Mask
 from vigie_training.splits import Split, describe
@@ -50,6 +52,7 @@ class Study:
     floor_name: str
     floor: Floor
     exclusions: Mapping[str, int] = field(default_factory=dict)
+    meaning: str = ""
 
     @property
     def columns(self) -> list[str]:
@@ -111,6 +114,10 @@ def learn(study: Study, data: Path, time_zone: str, progress: Callable[[str], No
     codes = test_rows.codes
     figures = evaluate(labels[study.split.test], probabilities, codes)
     floor_figures = evaluate(labels[study.split.test], floor, codes)
+    if study.kind == "churn":
+        gap_us = study.gap_days * DAY_US
+        figures |= lead_times(test_rows, probabilities, gap_us)
+        floor_figures |= lead_times(test_rows, floor, gap_us)
     progress("Looking for leaks: single features, shuffled time, replay from cut logs")
     leaks = _leaks(study, model, probabilities, data, time_zone)
     return Learned(

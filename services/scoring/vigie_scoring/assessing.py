@@ -8,9 +8,20 @@ import msgspec
 from vigie_contracts.scores import Assessment, ChurnDefinition, ChurnScore, RiskBand, ScoreRecord
 
 from vigie_scoring.block import FeatureBlock
-from vigie_scoring.domain import CustomerFacts, ineligible, is_update, reasons_of, unavailable, worth_storing
+from vigie_scoring.domain import (
+    NO_TRAIL,
+    CustomerFacts,
+    Trail,
+    ineligible,
+    is_update,
+    reasons_of,
+    unavailable,
+    worth_storing,
+)
 from vigie_scoring.loaded import LoadedModel
 from vigie_scoring.store import Standing
+
+NO_TRAILS: Mapping[str, Trail] = {}
 
 
 @dataclass(frozen=True)
@@ -42,11 +53,13 @@ def assess(
     model: LoadedModel | None,
     standing: Mapping[str, Standing],
     threshold: float,
+    trails: Mapping[str, Trail] = NO_TRAILS,
 ) -> list[Assessed]:
     """Assess every customer of the batch for one definition; one prediction for all that are eligible."""
     found: dict[str, Assessment] = {}
     for customer_id in batch.customer_ids:
-        reason = ineligible(definition, batch.facts[customer_id], batch.instant(customer_id))
+        trail, facts = trails.get(customer_id, NO_TRAIL), batch.facts[customer_id]
+        reason = ineligible(definition, facts, batch.instant(customer_id), trail)
         if reason is None and not batch.block.is_present(customer_id):
             reason = "INSUFFICIENT_HISTORY"
         if reason is None and model is None:

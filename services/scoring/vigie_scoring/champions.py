@@ -136,6 +136,17 @@ class Champions:
         keys += sorted(key for key in {*serving.models, *serving.problems} if key[1] != CHAMPION)
         return [self._row(serving, key) for key in keys]
 
+    def concerns(self) -> list[str]:
+        """What is wrong with what ought to serve: that a further definition has no model yet is no problem."""
+        optional = {name for name, definition in self.definitions.items() if not definition.primary}
+        failed = self.serving.problems
+        return [
+            row.problem
+            for row in self.rows()
+            if row.problem
+            and not (row.name in optional and row.version is None and (row.name, row.alias) not in failed)
+        ]
+
     def _row(self, serving: Serving, key: Key) -> ModelRow:
         model = serving.models.get(key)
         problem = serving.problems.get(key)

@@ -91,6 +91,7 @@ def compose(settings: Settings) -> Starlette:
         _notify(Notifier(run_dir, SCORES_LOG), Notifier(run_dir, SEGMENTS_LOG)),
         batch=settings.scoring_batch,
         threshold=settings.scoring_update_threshold,
+        restored=lambda: champions.restored,
     )
     scoring = Scoring(
         store=store,
@@ -197,7 +198,7 @@ def _status(consumer: Consumer, champions: Champions, store: Store, lag: StateLa
     with store.reading() as snapshot:
         counts = {table: snapshot.count(table) for table in COUNTED}
     problems = [f"{worker.name}: {worker.last_error}" for worker in workers if worker.last_error]
-    problems += [row.problem for row in champions.rows() if row.problem]
+    problems += champions.concerns()
     return Status(
         service="scoring",
         offsets={name: {str(lane): number for lane, number in c.items()} for name, c in consumer.offsets().items()},

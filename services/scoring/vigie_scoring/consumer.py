@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from vigie_contracts.errors import Unavailable
-from vigie_contracts.events import Change, Cursor, Erased, SegmentMoved, decode_record
+from vigie_contracts.events import Change, Cursor, Erased, LogRecord, SegmentMoved, decode_record
 from vigie_contracts.features import FeatureSpec, FeatureTable
 from vigie_contracts.models import PROPENSITY_MODEL
 from vigie_contracts.scores import ChurnDefinition, ChurnScore
@@ -22,15 +22,19 @@ from vigie_scoring.assessing import Assessed, Batch, assess, covers, ended, is_o
 from vigie_scoring.block import FeatureBlock
 from vigie_scoring.champions import Serving
 from vigie_scoring.deciding import Decided, Decider
-from vigie_scoring.domain import CHURN_PURPOSE, unavailable
+from vigie_scoring.domain import CHURN_PURPOSE, Trail, unavailable
 from vigie_scoring.facts import FactReader
 from vigie_scoring.lag import StateLag
+from vigie_scoring.loaded import LoadedModel
 from vigie_scoring.segments import ScoreSegments
 from vigie_scoring.store import Rescoring, Snapshot, Standing, Store, Transaction, WorkRow
+from vigie_scoring.trails import TrailReader, is_behind, trail_readers
 
 EVENTS, CHANGES, FEATURE_SEGMENTS = "events", "changes", "feature_segments"
 EVENTS_PAGE = 2000
 CHANGES_PAGE = 4096
+EVERYBODY_AGAIN = ""
+"""In the place of the version that everybody was scored under: a definition's meaning has changed."""
 
 _CHANGE = msgspec.json.Decoder(Change)
 _MOVED = msgspec.json.Decoder(SegmentMoved)
@@ -40,6 +44,9 @@ log = logs.get("vigie_scoring.consumer")
 ReadFeatures = Callable[[Sequence[str], Sequence[FeatureSpec], int], FeatureBlock]
 ReadReached = Callable[[], tuple[Cursor, int | None]]
 """How far the feature state has applied the log "events", and the sweep's watermark; Unavailable before its start."""
+
+Served = list[tuple[ChurnDefinition, LoadedModel | None]]
+"""The definitions of a pass, the primary first, with the model that may score."""
 
 
 @dataclass
@@ -106,6 +113,7 @@ class Consumer:
         *,
         batch: int = 256,
         threshold: float = 0.05,
+        restored: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._logs = logs_
@@ -122,13 +130,16 @@ class Consumer:
         self._notify = notify
         self._batch = batch
         self._threshold = threshold
+        self._restored = restored
         self._scrub_due = True
+        self._trails = trail_readers(definitions)
         with store.transaction() as tx:
             tx.add_catalogue(decider.catalogue.hash, msgspec.json.encode(decider.catalogue.kept))
         with store.reading() as snapshot:
             self._events = snapshot.offset(EVENTS)
             self._changes = snapshot.offset(CHANGES)
             self._segments_seen = snapshot.offset(FEATURE_SEGMENTS)
+            self._traced = {reader.offset_name: snapshot.offset(reader.offset_name) for reader in self._trails}
 
     def step(self) -> bool:
         """Tail facts and memberships, then assess one batch."""
@@ -136,6 +147,7 @@ class Consumer:
             self._scrub_due = not self._store.scrub()
         tailed = self._tail_events()
         tailed = self._tail_segments() or tailed
+        tailed = self._catch_up() or tailed
         self._watch()
         return self._score() or tailed
 
@@ -151,12 +163,16 @@ class Consumer:
         entries = self._logs.events.read(self._events, EVENTS_PAGE)
         if not entries:
             return False
-        facts = self._fact_reader.collect(decode_record(entry.payload) for entry in entries)
+        records = [decode_record(entry.payload) for entry in entries]
+        facts = self._fact_reader.collect(records)
         cursor = advance(self._events, entries)
+        current = [reader for reader in self._trails if not self._is_behind(reader)]
         with self._store.transaction(erasing=bool(facts.erased)) as tx:
             if touched := sorted(tx.apply_facts(facts)):
                 tx.enqueue(touched)
                 self._withdraw(tx, touched)
+            for reader in current:
+                self._trace(tx, reader, records, cursor)
             for person in facts.erased:
                 self._erase(tx, person)
             tx.move_offset(EVENTS, cursor)
@@ -164,7 +180,36 @@ class Consumer:
         failpoints.hit("scoring.after_events_commit")
         self._scrub_due = self._scrub_due or bool(facts.erased)
         self._events = cursor
+        self._traced.update({reader.offset_name: cursor for reader in current})
         return True
+
+    def _catch_up(self) -> bool:
+        """Read a page again for the first definition whose trail is behind, as after it was declared or changed."""
+        reader = next(filter(self._is_behind, self._trails), None)
+        if reader is None:
+            return False
+        traced = self._traced[reader.offset_name]
+        page = self._logs.events.read(traced, EVENTS_PAGE)
+        entries = [entry for entry in page if entry.position.number <= self._events.get(entry.position.lane, 0)]
+        records = [decode_record(entry.payload) for entry in entries if entry.payload]
+        cursor = advance(traced, entries)
+        with self._store.transaction() as tx:
+            if not traced:
+                reader.begin(tx.connection)
+            self._trace(tx, reader, records, cursor)
+            name = reader.definition.model_name
+            if not is_behind(cursor, self._events) and tx.rescoring(name).version is not None:
+                tx.set_rescoring(name, EVERYBODY_AGAIN, None)
+        self._traced[reader.offset_name] = cursor
+        return True
+
+    def _trace(self, tx: Transaction, reader: TrailReader, records: Sequence[LogRecord], cursor: Cursor) -> None:
+        now_us = self._now_us()
+        reader.fold(tx.connection, reader.collect(records, now_us), now_us)
+        tx.move_offset(reader.offset_name, cursor)
+
+    def _is_behind(self, reader: TrailReader) -> bool:
+        return is_behind(self._traced[reader.offset_name], self._events)
 
     def _erase(self, tx: Transaction, person: Erased) -> None:
         """Remove a person, and tell whoever was told of a score that it ended, as when consent is withdrawn."""
@@ -183,9 +228,10 @@ class Consumer:
         now_us = self._now_us()
         for definition in self._definitions:
             standing = tx.standing(withdrawn, definition.key)
+            told = withdrawn if definition.primary else list(standing)
             assessed = [
                 recorded(unavailable(c, definition.key, "CONSENT_WITHDRAWN", now_us), standing.get(c), self._threshold)
-                for c in withdrawn
+                for c in told
             ]
             self._save_scores(tx, assessed, standing)
         tx.withdraw_work(withdrawn)
@@ -247,7 +293,7 @@ class Consumer:
             work.changes = advance(self._changes, taken)
 
     def _take_rescoring(self, work: Work, snapshot: Snapshot) -> None:
-        """A page of all known customers for a champion that they were not scored under yet."""
+        """A page of all known customers for a champion that they were not scored under yet, or EVERYBODY_AGAIN."""
         room = self._batch - len(work.customer_ids)
         if room <= 0:
             return
@@ -256,10 +302,13 @@ class Consumer:
             progress = snapshot.rescoring(name)
             if champion is None or (progress.version == champion.version and progress.after is None):
                 continue
-            after = progress.after or "" if progress.version == champion.version else ""
+            again = progress.version == EVERYBODY_AGAIN
+            after = progress.after or "" if again or progress.version == champion.version else ""
             page = snapshot.customers_after(after, room)
-            (work.redeciding if name == PROPENSITY_MODEL else work.rescoring).update(page)
-            work.rescored[name] = (champion.version, page[-1] if len(page) == room else None)
+            whose = work.redeciding if name == PROPENSITY_MODEL else work.forced if again else work.rescoring
+            whose.update(page)
+            more = page[-1] if len(page) == room else None
+            work.rescored[name] = (EVERYBODY_AGAIN if again and more else champion.version, more)
             return
 
     def _model_names(self) -> list[str]:
@@ -268,6 +317,10 @@ class Consumer:
     # ---- one pass
 
     def _score(self) -> bool:
+        if not self._restored():  # else what stands would end for want of a model that is only being loaded
+            return False
+        if self._definitions[0].key in self._behind():
+            return False
         with self._store.reading() as snapshot:
             work = self._take(snapshot)
         if work.is_empty:
@@ -292,20 +345,14 @@ class Consumer:
         block = self._read_features(work.customer_ids, self._needed(serving), now_us)
         if self._lag.is_stale(block.pos) or _behind(block, work.causes.values()):
             return None
-        standing = {
-            definition.key: snapshot.standing(work.customer_ids, definition.key) for definition in self._definitions
-        }
-        customer_ids, waiting = self._to_assess(work, standing, snapshot, serving)
+        served = self._served(snapshot, serving)
+        standing = {one.key: snapshot.standing(work.customer_ids, one.key) for one, _ in served}
+        customer_ids, waiting = self._to_assess(work, served, standing, snapshot)
         batch = Batch(customer_ids, snapshot.facts([*customer_ids, *waiting]), block, now_us)
+        trails = {one.key: self._trails_of(snapshot, one, customer_ids) for one, _ in served}
         assessed = {
-            definition.key: assess(
-                batch,
-                definition,
-                serving.champion(definition.model_name),
-                standing[definition.key],
-                self._threshold,
-            )
-            for definition in self._definitions
+            one.key: assess(batch, one, model, standing[one.key], self._threshold, trails[one.key])
+            for one, model in served
         }
         first = self._definitions[0].key
         stood = [_standing_still(waiter, standing[first].get(waiter), first, now_us) for waiter in waiting]
@@ -314,19 +361,47 @@ class Consumer:
         decided = self._decider.decide(batch, primary, serving.champion(PROPENSITY_MODEL), stand)
         return Findings(batch, assessed, decided, standing, self._shadow(batch, assessed, serving))
 
+    def _served(self, snapshot: Snapshot, serving: Serving) -> Served:
+        """The primary definition, and those that have a model, or had one whose scores must end.
+
+        Not those whose trail is behind: who is eligible is not known yet, and what stands goes on standing.
+        """
+        behind = self._behind()
+        found: Served = []
+        for definition in self._definitions:
+            champion = serving.champion(definition.model_name)
+            served = champion or snapshot.rescoring(definition.model_name).version is not None
+            if definition.primary or (served and definition.key not in behind):
+                found.append((definition, champion))
+        return found
+
+    def _behind(self) -> set[str]:
+        """Definitions whose trail has not seen all that was tailed."""
+        return {reader.definition.key for reader in self._trails if self._is_behind(reader)}
+
+    def _trails_of(
+        self, snapshot: Snapshot, definition: ChurnDefinition, customer_ids: Sequence[str]
+    ) -> Mapping[str, Trail]:
+        readers = (reader for reader in self._trails if reader.definition.key == definition.key)
+        return {c: t for reader in readers for c, t in reader.trails(snapshot.connection, customer_ids).items()}
+
     def _to_assess(
-        self, work: Work, standing: Mapping[str, Mapping[str, Standing]], snapshot: Snapshot, serving: Serving
+        self, work: Work, served: Served, standing: Mapping[str, Mapping[str, Standing]], snapshot: Snapshot
     ) -> tuple[list[str], list[str]]:
-        """Who is assessed, and who only gets decisions. Nobody merged away; nobody whose scores already cover it."""
+        """Who is assessed, and who only gets decisions. Nobody merged away; nobody whose scores already cover it.
+
+        All definitions are assessed in one pass, so that what covers the primary score covers the others.
+        """
         gone = set(snapshot.memberless(work.customer_ids))
+        primary = standing[self._definitions[0].key]
 
         def is_due(customer_id: str) -> bool:
             if customer_id in work.forced:
                 return True
-            stand = [(standing[d.key].get(customer_id), serving.champion(d.model_name)) for d in self._definitions]
-            if customer_id in work.causes and not all(covers(found, work.causes[customer_id]) for found, _ in stand):
+            if customer_id in work.causes and not covers(primary.get(customer_id), work.causes[customer_id]):
                 return True
-            return customer_id in work.rescoring and not all(is_of(found, champion) for found, champion in stand)
+            stand = ((standing[one.key].get(customer_id), model) for one, model in served)
+            return customer_id in work.rescoring and not all(is_of(found, model) for found, model in stand)
 
         found = [customer_id for customer_id in work.customer_ids if customer_id not in gone]
         due = [customer_id for customer_id in found if is_due(customer_id)]
@@ -343,14 +418,14 @@ class Consumer:
     ) -> list[tuple[str, str, str, int, float]]:
         rows: list[tuple[str, str, str, int, float]] = []
         for definition in self._definitions:
-            model = serving.shadow(definition.model_name)
-            scored = [one.customer_id for one in assessed[definition.key] if isinstance(one.assessment, ChurnScore)]
+            model, found = serving.shadow(definition.model_name), assessed.get(definition.key, [])
+            scored = [one.customer_id for one in found if isinstance(one.assessment, ChurnScore)]
             if model is None or not scored:
                 continue
-            found = model.probabilities(batch.block.matrix(scored, model.features)).tolist()
+            chances = model.probabilities(batch.block.matrix(scored, model.features)).tolist()
             rows.extend(
                 (customer_id, definition.key, model.version, batch.now_us, probability)
-                for customer_id, probability in zip(scored, found, strict=True)
+                for customer_id, probability in zip(scored, chances, strict=True)
             )
         return rows
 
@@ -358,9 +433,8 @@ class Consumer:
 
     def _save(self, tx: Transaction, findings: Findings, work: Work) -> None:
         changed: dict[str, dict[str, float]] = {}
-        for definition in self._definitions:
-            key = definition.key
-            changed[key] = self._save_scores(tx, findings.assessed[key], findings.standing[key])
+        for key, assessed in findings.assessed.items():
+            changed[key] = self._save_scores(tx, assessed, findings.standing[key])
         self._save_work_list(tx, findings, changed)
         self._save_segments(tx, findings)
         tx.add_shadow_scores(findings.shadow)

@@ -5,6 +5,7 @@ Pure: time, probabilities and contributions are passed in; nothing here reads a 
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -13,7 +14,15 @@ from vigie_contracts.events import PURPOSES, Purpose
 from vigie_contracts.features import FeatureSpec
 from vigie_contracts.instants import DAY_US
 from vigie_contracts.models import Calibrator
-from vigie_contracts.scores import Assessment, ChurnDefinition, ChurnScore, Reason, ScoreUnavailable, UnavailableReason
+from vigie_contracts.scores import (
+    Assessment,
+    Attrition,
+    ChurnDefinition,
+    ChurnScore,
+    Reason,
+    ScoreUnavailable,
+    UnavailableReason,
+)
 
 RAISING_REASONS = 3
 LOWERING_REASONS = 2
@@ -60,15 +69,49 @@ def denied_purposes(states: dict[Purpose, list[str]], unset_denied: Sequence[str
     return found
 
 
-def ineligible(definition: ChurnDefinition, facts: CustomerFacts, t_us: int) -> UnavailableReason | None:
-    """Why a customer may not be scored at `t_us`: consent first, then the outcome, then too little history."""
+class Trail(msgspec.Struct, frozen=True):
+    """What a definition's own eligibility needs: the last act that counts, amounts as (at, minor units) by time."""
+
+    last_act_us: int | None = None
+    amounts: tuple[tuple[int, int], ...] = ()
+
+
+NO_TRAIL = Trail()
+
+
+def ineligible(
+    definition: ChurnDefinition, facts: CustomerFacts, t_us: int, trail: Trail = NO_TRAIL
+) -> UnavailableReason | None:
+    """Why a customer may not be scored at `t_us`: consent, then the outcome, too little history, its own eligibility.
+
+    The last is what training calls eligible (vigie_training.fates), from the same events.
+    """
     if facts.denies(CHURN_PURPOSE):
         return "CONSENT_WITHDRAWN"
     if facts.outcomes.get(definition.outcome, t_us) < t_us:
         return "ALREADY_CHURNED"
     if facts.first_seen_us is None or t_us - facts.first_seen_us < definition.min_history_days * DAY_US:
         return "INSUFFICIENT_HISTORY"
+    horizon_us = definition.horizon_days * DAY_US
+    if definition.kind == "inactivity" and (trail.last_act_us is None or trail.last_act_us < t_us - horizon_us):
+        return "ALREADY_CHURNED"
+    if definition.attrition is not None:
+        standing = definition.attrition.standing(_trailing(trail, definition.attrition, t_us, horizon_us))
+        return {"below least": "NOT_ELIGIBLE", "far under": "ALREADY_CHURNED", "holds": None}[standing]
     return None
+
+
+def _trailing(trail: Trail, attrition: Attrition, t_us: int, horizon_us: int) -> list[int]:
+    """Known values of the periods before `t_us`, the latest last."""
+    found: list[int] = []
+    begins = [t_us - number * horizon_us for number in range(attrition.periods, -1, -1)]
+    for begin, end in pairwise(begins):
+        if attrition.measure == "sum":
+            found.append(sum(amount for at_us, amount in trail.amounts if begin <= at_us < end))
+        else:
+            levels = [amount for at_us, amount in trail.amounts if begins[0] - horizon_us <= at_us < end]
+            found.extend(levels[-1:])
+    return found
 
 
 def calibrate(calibrator: Calibrator, margins: Floats) -> Floats:

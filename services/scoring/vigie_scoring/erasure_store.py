@@ -20,6 +20,8 @@ TABLES = (
     Table("consents", "member_id", PERSON, "The latest statement of consent for each purpose."),
     Table("products", "member_id", PERSON, "Products that were opened and closed."),
     Table("outcomes", "member_id", PERSON, "When the relationship was ended."),
+    Table("last_acts", "member_id", PERSON, "When the person last did something, by churn definition."),
+    Table("amounts", "member_id", PERSON, "Amounts that came in, as far back as a churn definition looks."),
     Table("contacts", "member_id", PERSON, "Offers that were shown, and what the person did with them."),
     Table("pending", "customer_id", PERSON, "A score that is about to be computed."),
     Table("requests", "customer_id", PERSON, "Scores that were asked for."),

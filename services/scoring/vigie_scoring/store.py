@@ -26,9 +26,9 @@ from vigie_scoring.arbitration import Situation
 from vigie_scoring.domain import Contact, CustomerFacts, denied_purposes
 from vigie_scoring.erasure_store import ERASED_DDL, erased_among
 from vigie_scoring.facts import FactChanges
+from vigie_scoring.trails import TRAILS_DDL
 
-SCORES_LOG = "scores"
-SEGMENTS_LOG = "segments"
+SCORES_LOG, SEGMENTS_LOG = "scores", "segments"
 ABSENT = -1e9
 """Stands for null in the work list's order columns, so that a row-value comparison can use the index."""
 
@@ -132,7 +132,7 @@ class Store:
         self._engine: Engine = open_engine(path)
         self._unset_denied = tuple(unset_denied)
         with transaction(self._engine) as conn:
-            for statement in (*_DDL, *ERASED_DDL):
+            for statement in (*_DDL, *ERASED_DDL, *TRAILS_DDL):
                 conn.exec_driver_sql(statement)
             SqliteLogWriter(SCORES_LOG).create(conn)
             SqliteLogWriter(SEGMENTS_LOG).create(conn)

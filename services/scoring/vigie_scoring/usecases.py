@@ -61,10 +61,12 @@ class Scoring:
         definitions = [self._definition(key) for key in request.definitions] or list(self.definitions)
         with self.store.reading() as snapshot:
             denied = snapshot.deniers(request.customer_ids)
-            found = {d.key: snapshot.standing(request.customer_ids, d.key) for d in definitions}
+            found = {d.key: snapshot.standing(request.customer_ids, d.key) for d in definitions if self._serves(d)}
         return ScoresAnswer(
             scores=[
-                self._standing(customer_id, d, found[d.key].get(customer_id), CHURN_PURPOSE in denied[customer_id])
+                self._standing(
+                    customer_id, d, found.get(d.key, {}).get(customer_id), CHURN_PURPOSE in denied[customer_id]
+                )
                 for customer_id in request.customer_ids
                 for d in definitions
             ]
@@ -84,11 +86,14 @@ class Scoring:
             return "CONSENT_WITHDRAWN"
         if not self.champions.restored:
             raise Unavailable("scoring has just started and loads its models")
-        if self.champions.serving.champion(definition.model_name) is None:
+        if not self._serves(definition):
             return "MODEL_UNAVAILABLE"
         if self.lag.is_stale():
             return "STALE_FEATURES"
         return None
+
+    def _serves(self, definition: ChurnDefinition) -> bool:
+        return self.champions.serving.champion(definition.model_name) is not None
 
     def score_history(self, request: ScoreHistoryRequest) -> ScoreHistoryAnswer:
         """Stored assessments, newest first; none for a customer who denies profiling."""
@@ -153,6 +158,11 @@ class Scoring:
         definition = self._definition(request.definition) if request.definition else self.definitions[0]
         if not 1 <= request.limit <= LIMIT:
             raise InvalidInput(f"limit must be between 1 and {LIMIT}, not {request.limit}")
+        if not definition.primary and not self._serves(definition):
+            raise Unavailable(
+                f"no model of {definition.key!r} is served: `vigie train churn --definition {definition.key}` trains"
+                f" one, and `vigie promote {definition.model_name}` lets the gate judge it"
+            )
         with self.store.reading() as snapshot:
             return snapshot.work_list(request, definition.key, self.now_us())
 

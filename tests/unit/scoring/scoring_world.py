@@ -6,12 +6,21 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from vigie_contracts.catalogue import Catalogue
-from vigie_contracts.events import Change, ConsentStated, Event, LogRecord, Position, SegmentMoved, encode_record
+from vigie_contracts.events import (
+    Change,
+    ConsentStated,
+    Event,
+    LogRecord,
+    Position,
+    SegmentMoved,
+    decode_record,
+    encode_record,
+)
 from vigie_contracts.features import FeatureSpec, FeatureTable
 from vigie_contracts.instants import DAY_US
 from vigie_contracts.models import CHAMPION, PROPENSITY_MODEL
 from vigie_contracts.offers import load_offers
-from vigie_contracts.scores import ChurnDefinition, ScoreRecord, decode_score
+from vigie_contracts.scores import Amount, Attrition, ChurnDefinition, ScoreRecord, decode_score
 from vigie_contracts.segments import SegmentTable, Vocabulary
 from vigie_kit.clock import Clock
 from vigie_kit.database import open_engine, transaction
@@ -33,6 +42,23 @@ REPO = Path(__file__).parents[2] / "integration" / "scoring_repo"
 TABLE = FeatureTable.load(REPO)
 CLOSURE = ChurnDefinition.load(REPO, "closure")
 OFFERS = OfferCatalogue.compiled(load_offers(REPO), Vocabulary(TABLE, ["closure"]))
+INACTIVITY = msgspec.structs.replace(
+    CLOSURE, key="inactivity", kind="inactivity", primary=False, activity=("app.logged_in", "complaint.filed")
+)
+ATTRITION = msgspec.structs.replace(
+    CLOSURE,
+    key="balance_attrition",
+    kind="balance_attrition",
+    primary=False,
+    horizon_days=10,
+    min_history_days=30,
+    attrition=Attrition(
+        amounts=(Amount(events=("salary.received",), value_property="amount", where={"source": "work"}),),
+        periods=3,
+        share=0.4,
+        least=100,
+    ),
+)
 START = 20_000 * DAY_US
 SAFE, RISKY = (9, 30, 0, 1), (0, 1, 3, 300)
 
@@ -51,14 +77,16 @@ class _Watch(Clock):
 class World:
     """Files ingest.db, features.db and scoring.db in a folder, a business clock and a step at a time."""
 
-    def __init__(self, data: Path, *, batch: int = 256) -> None:
+    def __init__(self, data: Path, *, batch: int = 256, definitions: Sequence[ChurnDefinition] = (CLOSURE,)) -> None:
         self.data = data
+        self.definitions = list(definitions)
         self.batch = batch
         self.now_us = START
         self.system_seconds = 0.0
         self.applied = 0
         self.values: dict[str, tuple[int | None, ...]] = {}
         self.serving = Serving()
+        self.restored = True
         self.events = _Log(data / "ingest.db", "events")
         self.changes = _Log(data / "features.db", "changes")
         self.feature_segments = _Log(data / "features.db", "segments")
@@ -75,7 +103,7 @@ class World:
             self.read,
             lambda: ({0: self.applied} if self.applied else {}, self.swept_us),
             lambda: TABLE,
-            [CLOSURE],
+            self.definitions,
             lambda: self.serving,
             Decider(OFFERS, ("IN_APP", "EMAIL"), set(TABLE.by_key)),
             ScoreSegments(SegmentTable.load(REPO, TABLE, ["closure"])),
@@ -84,6 +112,7 @@ class World:
             self.lag,
             lambda: None,
             batch=self.batch,
+            restored=lambda: self.restored,
         )
         return self.consumer
 
@@ -112,7 +141,15 @@ class World:
 
     # ---- what happens outside
 
-    def event(self, member_id: str, name: str = "app.logged_in", *, days_ago: float = 0, **properties: object) -> int:
+    def event(
+        self,
+        member_id: str,
+        name: str = "app.logged_in",
+        *,
+        days_ago: float = 0,
+        amount: int | None = None,
+        **properties: object,
+    ) -> int:
         """Append an event; returns its number."""
         at_us = self.now_us - int(days_ago * DAY_US)
         number = self.events.last() + 1
@@ -129,6 +166,7 @@ class World:
                 timestamp_us=at_us,
                 effective_at_us=at_us,
                 properties=properties,
+                measures={} if amount is None else {"amount": amount},
             )
         )
 
@@ -145,6 +183,11 @@ class World:
                 event_id=f"c{self.events.last()}",
             )
         )
+
+    def told(self) -> list[Event]:
+        """Every event of the log."""
+        records = [decode_record(entry.payload) for entry in self.events.reader().read({}, 10_000)]
+        return [record for record in records if isinstance(record, Event)]
 
     def record(self, record: LogRecord) -> int:
         return self.events.append(encode_record(record))
@@ -174,10 +217,15 @@ class World:
 
     # ---- models
 
-    def champion(self, version: str = "1", *, seed: int = 0) -> LoadedModel:
-        directory = self.data / f"churn-{version}"
-        write_model(directory, TABLE, churn_booster(seed))
-        return self._serve(load_model(directory, CLOSURE.model_name, version, TABLE))
+    def champion(self, version: str = "1", *, seed: int = 0, definition: ChurnDefinition = CLOSURE) -> LoadedModel:
+        directory = self.data / f"{definition.key}-{version}"
+        write_model(directory, TABLE, churn_booster(seed), definition=definition.key)
+        return self._serve(load_model(directory, definition.model_name, version, TABLE))
+
+    def withdrawn(self, definition: ChurnDefinition) -> None:
+        """Nobody is champion any more."""
+        key = (definition.model_name, CHAMPION)
+        self.serving = Serving({name: model for name, model in self.serving.models.items() if name != key}, {})
 
     def propensity(self, version: str = "1", *, seed: int = 0) -> LoadedModel:
         directory = self.data / f"propensity-{version}"

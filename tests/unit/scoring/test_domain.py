@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from vigie_contracts.features import FeatureSpec
@@ -10,6 +11,7 @@ from vigie_contracts.models import Calibrator
 from vigie_contracts.scores import BandEdges, ChurnDefinition, ChurnScore, ReadPoint, ScoreUnavailable
 from vigie_scoring.domain import (
     CustomerFacts,
+    Trail,
     calibrate,
     denied_purposes,
     ineligible,
@@ -116,6 +118,16 @@ def test_why_there_is_no_score_is_stored_once_and_never_for_want_of_a_first_mode
 )
 def test_who_may_be_scored(facts, reason):
     assert ineligible(CLOSURE, facts, NOW) == reason
+
+
+@pytest.mark.parametrize(
+    ("last_act_us", "reason"),
+    [(None, "ALREADY_CHURNED"), (NOW - 30 * DAY_US - 1, "ALREADY_CHURNED"), (NOW - 30 * DAY_US, None), (NOW - 1, None)],
+)
+def test_who_is_silent_already_is_not_scored_for_inactivity(last_act_us, reason):
+    inactivity = msgspec.structs.replace(CLOSURE, key="inactivity", kind="inactivity")
+    facts = CustomerFacts(customer_id="c", first_seen_us=0)
+    assert ineligible(inactivity, facts, NOW, Trail(last_act_us=last_act_us)) == reason
 
 
 def test_any_denial_denies_and_unset_follows_the_setting():

@@ -9,12 +9,12 @@ from vigie_contracts.scores import ChurnScore, ScoreUnavailable, decode_score
 from vigie_kit.sqlite_log import SqliteLogReader
 from vigie_scoring import erasure_store
 
-from tests.unit.scoring.scoring_world import RISKY, SAFE, World
+from tests.unit.scoring.scoring_world import ATTRITION, CLOSURE, INACTIVITY, RISKY, SAFE, World
 
 
 @pytest.fixture
 def world(tmp_path):
-    made = World(tmp_path)
+    made = World(tmp_path, definitions=[CLOSURE, INACTIVITY, ATTRITION])
     made.champion()
     made.propensity()
     return made
@@ -25,6 +25,7 @@ def fill(world):
     for person in ("ann", "bob"):
         world.known(person, RISKY)
         world.event(person, "account.opened", product="current")
+        world.event(person, "salary.received", amount=2_000, source="work")
         world.event(person, "offer.shown", offer="savings")
         world.consent(person, "analytics", "denied")
         moved = SegmentMoved(customer_id=person, key="loyal", version=1, entered=True, at_us=1)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,8 +12,9 @@ from vigie_contracts.errors import InvalidInput
 from vigie_contracts.instants import DAY_US, SECOND_US, parse_instant
 from vigie_contracts.scores import BandEdges, ChurnDefinition
 from vigie_training import snapshots, splits
+from vigie_training.fates import fates
 from vigie_training.population import NEVER, WEEK_US, Population, archive_views, read_population
-from vigie_training.snapshots import LabelledRows
+from vigie_training.snapshots import LabelledRows, Snapshots
 
 from tests.integration.training_world import START_US, act, denial, merge, write_archive
 
@@ -56,12 +58,19 @@ def test_rows_and_labels_are_those_of_a_naive_loop(
     at = [None if second is None else MONDAY_US + second * SECOND_US for second in outcomes]
     churn = definition(gap, horizon, history)
     everyone = population(at)
-    rows = snapshots.weekly(everyone, churn, everyone.observed_until_us + DAY_US)
+    rows = closures(snapshots.weekly(everyone, churn, everyone.observed_until_us + DAY_US), churn)
     found = {
         (who, int(when)): int(label)
         for who, when, label in zip(rows.customer_ids, rows.as_of_us, rows.labels, strict=True)
     }
     assert found == naive(everyone, churn)
+
+
+def closures(rows: Snapshots, churn: ChurnDefinition) -> LabelledRows:
+    """Labels of a closure, which needs no events but the outcome."""
+    with duckdb.connect() as db:
+        found = fates(db, churn, rows)
+    return rows.labelled(found.lost, found.eligible)
 
 
 def naive(everyone: Population, churn: ChurnDefinition) -> dict[tuple[str, int], int]:
@@ -102,8 +111,8 @@ def test_as_of_instants_spread_over_the_whole_week_and_never_move() -> None:
 def test_the_label_window_is_closed_on_the_left_and_open_on_the_right() -> None:
     as_of = np.array([MONDAY_US] * 4)
     opens, closes = MONDAY_US + 3 * DAY_US, MONDAY_US + 17 * DAY_US
-    outcomes = np.array([opens - 1, opens, closes - 1, closes])
-    assert snapshots.labels(as_of, outcomes, definition()).tolist() == [0, 1, 1, 0]
+    rows = Snapshots(np.array(list("abcd"), dtype=object), as_of, np.array([opens - 1, opens, closes - 1, closes]))
+    assert closures(rows, definition()).labels.tolist() == [0, 1, 1, 0]
 
 
 def test_too_young_data_are_refused_with_what_they_lack() -> None:
