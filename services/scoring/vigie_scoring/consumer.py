@@ -494,9 +494,16 @@ class Consumer:
         return {name: _distance(reader.end(), cursor) for name, reader, cursor in pairs}
 
     def rescoring(self) -> dict[str, Rescoring]:
-        """Per registered model, how far the known customers were re-scored."""
+        """How far customers were re-scored, by registered model; nothing for a further definition without one."""
+        further = {definition.model_name for definition in self._definitions if not definition.primary}
+        serving = self._serving()
         with self._store.reading() as snapshot:
-            return {name: snapshot.rescoring(name) for name in self._model_names()}
+            found = {name: snapshot.rescoring(name) for name in self._model_names()}
+        return {
+            name: progress
+            for name, progress in found.items()
+            if name not in further or progress.version is not None or serving.champion(name)
+        }
 
 
 def _standing_still(customer_id: str, standing: Standing | None, definition: str, now_us: int) -> Assessed:

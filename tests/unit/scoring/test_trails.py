@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vigie_contracts.events import Event, MapChanged, MapMove
 from vigie_contracts.instants import DAY_US, HOUR_US
+from vigie_contracts.models import PROPENSITY_MODEL
 from vigie_contracts.scores import Attrition, ChurnDefinition
 from vigie_scoring import consumer
 from vigie_scoring.champions import Serving
 from vigie_scoring.domain import NO_TRAIL, CustomerFacts, ineligible
-from vigie_scoring.store import Store
+from vigie_scoring.store import Rescoring, Store
 from vigie_scoring.trails import TrailReader
 from vigie_training.fates import fates
 from vigie_training.population import NEVER
@@ -66,6 +67,16 @@ def test_definitions_without_a_model_leave_no_trace_in_what_the_primary_says(tmp
         logs.append(world.scores())
     assert len(logs[0]) == 2
     assert logs[0] == logs[1]
+
+
+def test_how_far_rescoring_is_names_a_further_definition_once_it_has_a_model(world: World) -> None:
+    world.known("a", SAFE)
+    world.run()
+    assert set(world.consumer.rescoring()) == {CLOSURE.model_name, PROPENSITY_MODEL}
+    world.champion(definition=INACTIVITY)
+    assert world.consumer.rescoring()[INACTIVITY.model_name] == Rescoring(None, None)
+    world.run()
+    assert world.consumer.rescoring()[INACTIVITY.model_name] == Rescoring("1", None)
 
 
 def test_only_who_acted_within_the_horizon_is_scored_for_inactivity(world: World) -> None:
