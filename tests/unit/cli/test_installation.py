@@ -66,7 +66,7 @@ def test_a_busy_port_is_named_with_the_flag_that_changes_it() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert busy_ports(port - 1)[0] == f"{port} (ingest)"
+        assert f"{port} (ingest)" in busy_ports(port - 1)
         with pytest.raises(Conflict, match=rf"{port} \(gateway\).*Choose another base with --port-base N"):
             require_free(port)
 
