@@ -29,7 +29,7 @@ if str(CHECKOUT) not in sys.path:  # loaded by path, from whatever directory
 from benchmarks import bank_events, floors  # noqa: E402
 
 HISTORIES, COPIES, DAYS, RUNS = 1_000, 5, 60, 5
-SIZES = ((1, 100), (100, 5), (1_000, 1))
+SIZES = ((1, 100), (100, 20), (1_000, 2))
 """(customers a read, reads a measurement)."""
 NOW_US = bank_events.START_US + (DAYS + 1) * DAY_US
 FEATURES = 40
