@@ -35,29 +35,25 @@ class Applying:
 
     def begin(self) -> ApplyAnswer:
         """Have features read the table again."""
-        client = self._system.client("features")
-        try:
-            return client.post("/internal/apply", ApplyRequest(), ApplyAnswer)
-        finally:
-            client.close()
+        return self._post("/internal/apply", ApplyRequest())
 
     def replay(self) -> ApplyAnswer:
         """Have features fold all tiles anew."""
-        client = self._system.client("features")
-        try:
-            return client.post("/internal/replay", ReplayRequest(projection="tiles"), ApplyAnswer)
-        finally:
-            client.close()
+        return self._post("/internal/replay", ReplayRequest(projection="tiles"))
 
     def wait(self, until: int, show: Callable[[str], None]) -> None:
-        """Until the tiles that are folded have taken their place; `show` gets how far that is."""
-        while (folded := self._offsets().get("next_features")) is not None:
-            show(f"Folding the log: {folded.get('0', until):,} of {until:,} records")
+        """Until the tiles that are folded have taken their place; `show` gets how far that is and what hinders."""
+        while "next_features" in (status := self._get("features", "/internal/status", dict[str, Any]))["offsets"]:
+            folded = status["offsets"]["next_features"].get("0", 0)
+            show("; ".join([f"Folding the log: {folded:,} of {until:,} records", *status["problems"]]))
             time.sleep(LOOK_SECONDS)
 
-    def _offsets(self) -> dict[str, dict[str, int]]:
-        found: dict[str, dict[str, int]] = self._get("features", "/internal/status", dict[str, Any])["offsets"]
-        return found
+    def _post(self, path: str, body: Any) -> ApplyAnswer:
+        client = self._system.client("features")
+        try:
+            return client.post(path, body, ApplyAnswer)
+        finally:
+            client.close()
 
     def _get(self, service: str, path: str, type_: Any) -> Any:
         client = self._system.client(service)

@@ -168,8 +168,10 @@ def encode_attributes(attributes: Sequence[Attribute]) -> bytes:
 
 
 def newest_us(blob: bytes) -> int:
-    """The newest effective_at or known_at that was folded into a blob."""
-    newest: int = (_OLD_HEADER.unpack_from(blob)[3]) if blob[:4] == OLD_MAGIC else _HEADER.unpack_from(blob)[4]
+    """The newest effective_at or known_at that was folded into a blob; IncompatibleData when it is cut short."""
+    if len(blob) < _HEADER.size:
+        raise IncompatibleData(_CUT)
+    newest: int = _OLD_HEADER.unpack_from(blob)[3] if blob[:4] == OLD_MAGIC else _HEADER.unpack_from(blob)[4]
     return newest
 
 

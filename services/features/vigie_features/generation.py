@@ -64,6 +64,8 @@ class Generations:
             with self._store.writing(FAILPOINT, erasing=True) as tx:
                 were_live = put_live(tx, layout)
                 following.walking.prepare(tx, announce=not were_live)
+            if following.serving is not None:
+                following.serving.fill_anew()
             self.current, self.is_live = following, True
 
     def features_in_use(self) -> dict[str, tuple[str, ...]]:

@@ -29,6 +29,11 @@ class ServingCopy:
         self._log = log
         self._copy = copy
         self._is_ready = is_ready
+        self._anew = False
+
+    def fill_anew(self) -> None:
+        """The tiles were folded anew: what the copy holds of them is replaced, also at the same position."""
+        self._anew = True
 
     def step(self) -> bool:
         """Bring the copy to what is committed; False when it is there, or the state is still being rebuilt."""
@@ -37,11 +42,14 @@ class ServingCopy:
         held = self._copy.position(LANE)
         with self._store.snapshot() as snapshot:
             applied = snapshot.applied()
-            if held == applied or snapshot.setting(LIVE) != self._copy.live:  # another table has just become live
+            if snapshot.setting(LIVE) != self._copy.live:  # another table has just become live
                 return False
-            if held is None or not held < applied <= held + LARGEST_STEP:
+            if held == applied and not self._anew:
+                return False
+            if self._anew or held is None or not held < applied <= held + LARGEST_STEP:
                 get(__name__).info("the copy of the tiles in Redis is filled", held=held, applied=applied)
                 self._copy.refill(LANE, applied, _everything(snapshot))
+                self._anew = False
             else:
                 self._copy.commit(LANE, held, applied, _touched(snapshot, self._between(held, applied)))
         return True

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
-from vigie_contracts.errors import Conflict
+from vigie_contracts.errors import Conflict, IncompatibleData
 from vigie_contracts.events import Erased, LogRecord, MapChanged, MapMove
 from vigie_features import serving
 from vigie_features.consumer import fold, forget
@@ -110,6 +110,21 @@ def test_a_lost_copy_is_filled_again_and_nobody_is_missing(side: Side, address: 
     redis.Redis.from_url(address).flushall()
     assert side.copy.position(LANE) is None
     side.follow()
+
+
+def test_after_a_replay_the_copy_is_replaced_also_at_the_same_position(side: Side, address: str) -> None:
+    side.apply(records(3, count=40))
+    side.follow()
+    tiles = f"{side.copy.prefix}:{side.copy.live}:tiles"
+    for member in redis.Redis.from_url(address).hkeys(tiles):
+        if member.startswith(b"m"):
+            redis.Redis.from_url(address).hset(tiles, member, b"damaged")
+    assert side.serving.step() is False  # at its position it sees nothing to do
+    with pytest.raises(IncompatibleData):
+        side.copy.read(["m00", "m01", "m02", "m03"], TABLE.features, NOW_US)
+    side.serving.fill_anew()
+    side.follow()
+    assert side.serving.step() is False
 
 
 def test_a_copy_far_behind_is_filled_page_by_page(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
